@@ -1,0 +1,183 @@
+"""Settings: flag > environment (`PERSONALAGENT_*`) > TOML file > default; what is not known is refused.
+
+The file is `config.toml` in the user's config directory, or wherever PERSONALAGENT_CONFIG says. Nothing is read at import.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from personalagent.errors import ConfigError
+from personalagent.registry import did_you_mean
+
+APP = "personalagent"
+PREFIX = "PERSONALAGENT_"
+CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+STANDARD_VARIABLES = {"openai_api_key": "OPENAI_API_KEY", "openai_base_url": "OPENAI_BASE_URL"}
+"""Settings whose environment variable is the one every OpenAI client reads."""
+CONSENT_WORDS = ("ask", "all", "none")
+
+
+def _default_database() -> str:
+    return f"sqlite:///{(platformdirs.user_data_path(APP) / 'personalagent.db').as_posix()}"
+
+
+class Settings(BaseModel):
+    """Everything that can be set, checked. Build it with `Settings.load`; `Settings(...)` alone reads no environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+    policy: str = Field("embedded", min_length=1)
+    """The LLM that infers the profile: `embedded`, `embedded:MODEL`, `MODEL`, `MODEL@BASE_URL` or `scripted:FILE`."""
+
+    responder: str = Field("embedded", min_length=1)
+    """The LLM that writes the replies, in the same forms as `policy`."""
+
+    embedded_model: str = Field("qwen2.5-coder-0.5b-instruct", min_length=1)
+    """The model of `embedded`: a name of `personalagent model list`, or the path of a GGUF file."""
+
+    adapter: str = Field("default", min_length=1)
+    """The LoRA adapter of the embedded policy: `default` (the one shipped for the model), `none`, or the path of a GGUF file."""
+
+    embedded_threads: int | None = Field(None, ge=1)
+    """Processor threads of the embedded model; by default one per processor, at most 8. Set fewer where other programs are busy."""
+
+    database: str = Field(default_factory=_default_database, min_length=1)
+    """Where profiles are kept, as an SQLAlchemy URL; by default SQLite in the user's data directory."""
+
+    models_dir: Path = Field(default_factory=lambda: platformdirs.user_cache_path(APP) / "models")
+    """Where `personalagent model pull` keeps weights; by default in the user's cache directory."""
+
+    schema_file: Path | None = None
+    """A YAML file that adds to the profile schema, or hides parts of it."""
+
+    categories: int | None = Field(None, ge=1)
+    """Use only the first n categories of the profile schema; all when not set."""
+
+    timeout_s: float = Field(120.0, gt=0)
+    """How long an LLM may take to answer, in seconds."""
+
+    max_retries: int = Field(2, ge=0)
+    """How often a request that met a connection error, HTTP 408, 409, 429 or 5xx is sent again, with growing random pauses."""
+
+    openai_api_key: SecretStr | None = None
+    """The key for the OpenAI-compatible endpoint, sent to no other host than the one `policy` or `responder` names."""
+
+    openai_base_url: str | None = Field(None, pattern=r"^https?://")
+    """The OpenAI-compatible endpoint of a `MODEL` that names none, e.g. `http://localhost:11434/v1`."""
+
+    language: str = Field("auto", min_length=1)
+    """The language the agent asks and answers in, as a BCP 47 code; `auto` follows the user."""
+
+    questions_per_session: int = Field(3, ge=0)
+    """How many clarifying questions the agent may ask in one session."""
+
+    consent: tuple[str, ...] = ("ask",)
+    """Which sensitive categories may be kept: `ask` the user first, `all`, `none`, or category names separated by commas."""
+
+    @field_validator("models_dir", "schema_file")
+    @classmethod
+    def _expand_home(cls, path: Path | None) -> Path | None:
+        return path.expanduser() if path else None
+
+    @field_validator("consent", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @field_validator("consent")
+    @classmethod
+    def _words_stand_alone(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or (len(names) > 1 and set(names) & set(CONSENT_WORDS)):
+            raise ValueError("should be ask, all or none alone, or category names separated by commas")
+        return names
+
+    @classmethod
+    def load(cls, **flags: object) -> Settings:
+        """Return the settings of this process; a flag that is None was not given.
+
+        Raises ConfigError for an unknown key, an impossible value or a TOML file that cannot be read.
+        """
+        given = {name: value for name, value in flags.items() if value is not None}
+        _refuse_unknown(given, {name: name for name in cls.model_fields}, "argument")
+        layers = (
+            (_from_file(), "the TOML file"),
+            (_from_environment(os.environ), "the environment"),
+            (given, "the arguments"),
+        )
+        values: dict[str, object] = {}
+        origins: dict[str, str] = {}
+        for layer, origin in layers:
+            values |= layer
+            origins |= dict.fromkeys(layer, origin)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_context=False)[0]
+        _refuse_value(problem["loc"], problem["msg"], values, origins)
+
+
+def config_path() -> Path:
+    """Return where the TOML file is looked for."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    return Path(named).expanduser() if named else platformdirs.user_config_path(APP) / "config.toml"
+
+
+def environment_variable(setting: str) -> str:
+    """Return the name of the environment variable of a setting."""
+    return STANDARD_VARIABLES.get(setting, PREFIX + setting.upper())
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
+    """Read the variables that are set; one that is set to nothing counts as not set."""
+    settings = {environment_variable(name): name for name in Settings.model_fields}
+    ours = {name: text for name, text in environment.items() if name.startswith(PREFIX) and name != CONFIG_VARIABLE}
+    _refuse_unknown(ours, settings, "environment variable")
+    return {setting: environment[name] for name, setting in settings.items() if environment.get(name)}
+
+
+def _from_file() -> dict[str, object]:
+    """Read the TOML file; a path in it is relative to the file."""
+    path = config_path()
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if not os.environ.get(CONFIG_VARIABLE):
+            return {}
+        raise ConfigError(
+            f"expected {CONFIG_VARIABLE} to name a TOML file, got {str(path)!r}, which is absent; create it or unset the variable"
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"expected {path} to be a readable TOML file, got: {error}; correct or remove it") from error
+    _refuse_unknown(table, {name: name for name in Settings.model_fields}, f"key in {path}")
+    for name in ("models_dir", "schema_file"):
+        if isinstance(table.get(name), str):
+            table[name] = path.parent / Path(table[name]).expanduser()
+    return table
+
+
+def _refuse_unknown(given: Mapping[str, object], known: Mapping[str, str], kind: str) -> None:
+    for name in given:
+        if name not in known:
+            raise ConfigError(
+                f"expected a known setting, got the {kind} {name!r}.{did_you_mean(name, known)} Known: {', '.join(sorted(known))}"
+            )
+
+
+def _refuse_value(
+    where: tuple[int | str, ...], reason: str, values: Mapping[str, object], origins: Mapping[str, str]
+) -> NoReturn:
+    name = str(where[0]) if where else "settings"
+    got = "a value that is not shown" if name == "openai_api_key" else repr(values.get(name))
+    raise ConfigError(
+        f"expected {name} to be valid ({reason.removeprefix('Value error, ')}), "
+        f"got {got} from {origins.get(name, 'the defaults')}; "
+        f"correct it there ({environment_variable(name)} in the environment, {name} in {config_path()})"
+    )
