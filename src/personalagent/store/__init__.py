@@ -1,0 +1,23 @@
+"""What is kept about users, and how it is erased: see ``personalagent.store.sql.Store``."""
+
+from __future__ import annotations
+
+from personalagent.store.codec import dump_operations, dump_profile, parse_operations, parse_profile
+from personalagent.store.records import AskState, Commit, Forgotten, InferenceState, SlotAsk, StoredTurn
+from personalagent.store.sql import Store
+from personalagent.store.verify import VerifyReport
+
+__all__ = [
+    "AskState",
+    "Commit",
+    "Forgotten",
+    "InferenceState",
+    "SlotAsk",
+    "Store",
+    "StoredTurn",
+    "VerifyReport",
+    "dump_operations",
+    "dump_profile",
+    "parse_operations",
+    "parse_profile",
+]

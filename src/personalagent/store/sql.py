@@ -1,0 +1,289 @@
+"""The store: what users said, what was inferred from it, and what they allowed; on SQLite or Postgres.
+
+An LLM is never called inside a transaction. A turn is ``append_turn`` (the utterance is on disk, its inference pending), then
+the policy, then ``commit_delta`` (operations, profile and "done" at once), then ``set_response``. Whatever is cut off in between is
+found again by ``pending_turns``, and repeating a step changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from personalagent.errors import ProfileError, StoreError, UsageError
+from personalagent.profile import OpKind, Profile, ProfileDelta, SlotOp, Source
+from personalagent.store.engine import Database, open_database
+from personalagent.store.erasure import ERASED, Mask, without
+from personalagent.store.log import Logged, read_log, read_snapshot, replace_log, snapshot_of, write_snapshot
+from personalagent.store.records import AskState, Commit, Forgotten, InferenceState, SlotAsk, StoredTurn
+from personalagent.store.rows import (
+    append_operations,
+    check_id,
+    check_text,
+    checked,
+    exists,
+    insert_once,
+    is_outdated,
+    lock_turn,
+    lock_user,
+    next_said,
+    put,
+    redact,
+    stored_turn,
+)
+from personalagent.store.tables import consents, sessions, slot_asks, turns, users
+from personalagent.store.verify import VerifyReport, verify_user
+
+
+def utc_now() -> datetime:
+    """Return the time, aware."""
+    return datetime.now(UTC)
+
+
+class Store:
+    """One open database. Methods may be called from any thread; each is one transaction, on disk when it returns."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
+        self._database = database
+        self._clock = clock
+
+    @classmethod
+    def open(cls, url: str, *, clock: Callable[[], datetime] = utc_now) -> Store:
+        """Open the database of an SQLAlchemy URL; create and migrate it as needed.
+
+        Raises:
+            ConfigError: the URL is not one of SQLite or Postgres.
+            StoreError: it cannot be reached, read, written or migrated.
+        """
+        return cls(open_database(url), clock)
+
+    def close(self) -> None:
+        """Close the database; the store cannot be used any more."""
+        self._database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def users(self) -> tuple[str, ...]:
+        """Return the ids of all users, in order."""
+        with self._database.reading() as connection:
+            return tuple(connection.execute(select(users.c.user_id).order_by(users.c.user_id)).scalars())
+
+    def ensure_user(self, user_id: str) -> None:
+        """Make sure that the user exists."""
+        check_id("user_id", user_id)
+        with self._database.writing() as connection:
+            self._ensure_user(connection, user_id)
+
+    def delete_user(self, user_id: str) -> bool:
+        """Erase a user and everything about them, to the byte; tell whether there was one."""
+        with self._database.writing() as connection:
+            found = connection.execute(delete(users).where(users.c.user_id == user_id)).rowcount
+        if not self._database.scrub():
+            raise StoreError(
+                "expected to write over the erased bytes, got a process that still reads the database; the user is deleted, "
+                "but end that process and delete once more, so that the bytes go too"
+            )
+        return bool(found)
+
+    def start_session(self, user_id: str, session_id: str | None = None) -> str:
+        """Start a session, or go on with one that exists; the user is created where they are new. Return its id."""
+        session_id = uuid4().hex if session_id is None else session_id
+        check_id("user_id", user_id)
+        check_id("session_id", session_id)
+        key = {"user_id": user_id, "session_id": session_id}
+        with self._database.reading() as connection:
+            if exists(connection, sessions, key):
+                return session_id
+        with self._database.writing() as connection:
+            self._ensure_user(connection, user_id)
+            insert_once(connection, sessions, key, created_at=self._clock())
+        return session_id
+
+    def session_ids(self, user_id: str) -> tuple[str, ...]:
+        """Return a user's sessions, oldest first."""
+        query = select(sessions.c.session_id).where(sessions.c.user_id == user_id)
+        with self._database.reading() as connection:
+            return tuple(connection.execute(query.order_by(sessions.c.created_at, sessions.c.session_id)).scalars())
+
+    def append_turn(self, user_id: str, session_id: str, utterance: str, *, at: datetime | None = None) -> int:
+        """Keep what the user said, its inference pending; return the turn's index. It is on disk when this returns.
+
+        Raises:
+            UsageError: the session was not started.
+            DataError: the text holds NUL or half a surrogate pair, which no database keeps.
+        """
+        check_text("utterance", utterance)
+        with self._database.writing() as connection:
+            said = next_said(connection, user_id)
+            key = {"user_id": user_id, "session_id": session_id}
+            if not exists(connection, sessions, key):
+                raise UsageError(f"expected a session of {user_id!r}, got {session_id!r}; start it with start_session")
+            count = select(func.count()).where(turns.c.user_id == user_id, turns.c.session_id == session_id)
+            turn_index = connection.execute(count).scalar_one()
+            row = {
+                **key,
+                "turn_index": turn_index,
+                "said": said,
+                "at": at or self._clock(),
+                "utterance": utterance,
+                "inference": InferenceState.PENDING.value,
+                "attempts": 0,
+                "redacted": False,
+            }
+            connection.execute(insert(turns).values(row))
+        return turn_index
+
+    def set_response(self, user_id: str, session_id: str, turn_index: int, response: str) -> None:
+        """Keep what the agent answered, unless the turn was redacted meanwhile: the answer may repeat what was forgotten.
+
+        NUL and halves of surrogate pairs, which no database keeps, become U+FFFD.
+        """
+        kept = response.replace("\0", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        with self._database.writing() as connection:
+            turn = lock_turn(connection, user_id, session_id, turn_index)
+            if not turn["redacted"]:
+                change = update(turns).where(turns.c.user_id == user_id, turns.c.said == turn["said"])
+                connection.execute(change.values(response=kept))
+
+    def turns(self, user_id: str, session_id: str | None = None) -> tuple[StoredTurn, ...]:
+        """Return a user's turns in the order in which they were said: all of them, or one session's."""
+        query = select(turns).where(turns.c.user_id == user_id)
+        return self._turns(query if session_id is None else query.where(turns.c.session_id == session_id))
+
+    def pending_turns(self, user_id: str) -> tuple[StoredTurn, ...]:
+        """Return the turns that still have to be inferred, oldest first: cut off, or given up by the policy."""
+        return self._turns(select(turns).where(turns.c.user_id == user_id, turns.c.inference == InferenceState.PENDING.value))
+
+    def defer_inference(self, user_id: str, session_id: str, turn_index: int, reason: str) -> None:
+        """Note that the policy could not be reached or read; the turn stays pending."""
+        with self._database.writing() as connection:
+            turn = lock_turn(connection, user_id, session_id, turn_index)
+            change = update(turns).where(turns.c.user_id == user_id, turns.c.said == turn["said"])
+            connection.execute(change.values(attempts=turn["attempts"] + 1, reason=reason[:64]))
+
+    def commit_delta(self, user_id: str, session_id: str, turn_index: int, delta: ProfileDelta) -> Commit:
+        """Append what a turn revealed, renew the profile and mark the turn as inferred: all of it, once, or nothing.
+
+        Operations take the turn's place in the log, so that a turn inferred late does not undo what was said after it.
+
+        Raises:
+            UsageError: there is no such turn (any more).
+        """
+        operations = tuple(map(checked, delta.operations))
+        with self._database.writing() as connection:
+            turn = lock_turn(connection, user_id, session_id, turn_index)
+            said = turn["said"]
+            if turn["inference"] == InferenceState.DONE:
+                before = tuple(entry.operation for entry in read_log(connection, user_id, said=said))
+                return Commit(read_snapshot(connection, user_id).profile, before, is_repeat=True)
+            outdated = tuple(op for op in operations if is_outdated(connection, user_id, turn, op))
+            kept = tuple(op for op in operations if op not in outdated)
+            profile = append_operations(connection, user_id, said, kept)
+            done = update(turns).where(turns.c.user_id == user_id, turns.c.said == said)
+            connection.execute(done.values(inference=InferenceState.DONE.value))
+        return Commit(profile, kept, outdated)
+
+    def edit(self, user_id: str, delta: ProfileDelta) -> Commit:
+        """Append operations that come from no turn: the user's own edit, or an import. The user must exist."""
+        operations = tuple(map(checked, delta.operations))
+        for op in operations:
+            if op.source not in (Source.EDITED, Source.IMPORTED):
+                raise ProfileError(f"expected an edit to have the source edited or imported, got {op.source.value!r}; set it")
+        with self._database.writing() as connection:
+            said = next_said(connection, user_id)
+            return Commit(append_operations(connection, user_id, said, operations), operations)
+
+    def load_profile(self, user_id: str) -> Profile:
+        """Return what is known about a user; an empty profile for one who is new."""
+        with self._database.reading() as connection:
+            return read_snapshot(connection, user_id).profile
+
+    def operations(self, user_id: str, path: str | None = None) -> tuple[SlotOp, ...]:
+        """Return a user's log, or that of one slot, in the order in which it was said."""
+        with self._database.reading() as connection:
+            return tuple(entry.operation for entry in read_log(connection, user_id, path=path))
+
+    def forget(self, user_id: str, path: str, value: str = "", *, at: datetime | None = None) -> Forgotten:
+        """Erase a value of a slot (every value, when it is empty) as if it had never been said, to the byte.
+
+        What goes and what stays is described in ``personalagent.store.erasure``. The log keeps that something was forgotten,
+        not what.
+        """
+        with self._database.writing() as connection:
+            said = next_said(connection, user_id)
+            log = read_log(connection, user_id)
+            erasure = without(log, path, value)
+            mask = Mask(value, erasure.erased)
+            marker = SlotOp(OpKind.FORGET, path, value and ERASED, (at or self._clock()).astimezone(UTC), source=Source.EDITED)
+            rest = (*mask.hide_quotes(erasure.kept), Logged(said, 0, marker))
+            replace_log(connection, user_id, rest)
+            write_snapshot(connection, user_id, snapshot_of(rest))
+            redacted = redact(connection, user_id, erasure.places, mask)
+        also_in = sorted({entry.operation.path for entry in rest if mask.finds(entry.operation.value)})
+        return Forgotten(len(erasure.erased), redacted, tuple(also_in), self._database.scrub())
+
+    def set_consent(self, user_id: str, category: str, *, is_granted: bool) -> None:
+        """Keep whether sensitive facts of a category may be kept."""
+        with self._database.writing() as connection:
+            self._ensure_user(connection, user_id)
+            put(connection, consents, {"user_id": user_id, "category": category}, is_granted=is_granted, at=self._clock())
+
+    def consents(self, user_id: str) -> dict[str, bool]:
+        """Return the categories that the user was asked about, with the answer; a category that is absent was not asked."""
+        query = select(consents.c.category, consents.c.is_granted).where(consents.c.user_id == user_id)
+        with self._database.reading() as connection:
+            return {row.category: row.is_granted for row in connection.execute(query.order_by(consents.c.category))}
+
+    def record_ask(self, user_id: str, session_id: str, path: str, state: AskState) -> None:
+        """Keep that a slot was asked for in a session, and what became of it."""
+        with self._database.writing() as connection:
+            lock_user(connection, user_id)
+            key = {"user_id": user_id, "session_id": session_id, "path": path}
+            put(connection, slot_asks, key, state=state.value, at=self._clock())
+
+    def asks(self, user_id: str) -> tuple[SlotAsk, ...]:
+        """Return every slot that was asked for, oldest first; one that was declined must not be asked again."""
+        query = select(slot_asks).where(slot_asks.c.user_id == user_id)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.order_by(slot_asks.c.at, slot_asks.c.path)).mappings().all()
+        return tuple(SlotAsk(row["session_id"], row["path"], AskState(row["state"]), row["at"]) for row in rows)
+
+    def verify(self) -> VerifyReport:
+        """Recompute every profile from its log and compare; report whatever does not fit."""
+        problems = list(self._database.damage())
+        turn_count = operation_count = 0
+        user_ids = self.users()
+        for user_id in user_ids:
+            with self._database.writing() as connection:
+                if not exists(connection, users, {"user_id": user_id}):
+                    continue
+                lock_user(connection, user_id)
+                report = verify_user(connection, user_id)
+            problems.extend(report.problems)
+            turn_count += report.turns
+            operation_count += report.operations
+        return VerifyReport(len(user_ids), turn_count, operation_count, tuple(problems))
+
+    def rebuild(self, user_id: str) -> Profile:
+        """Store the profile anew from its log: the repair where ``verify`` finds that only the stored profile is wrong."""
+        with self._database.writing() as connection:
+            lock_user(connection, user_id)
+            snapshot = snapshot_of(read_log(connection, user_id))
+            write_snapshot(connection, user_id, snapshot)
+        return snapshot.profile
+
+    def _ensure_user(self, connection: Connection, user_id: str) -> None:
+        insert_once(connection, users, {"user_id": user_id}, created_at=self._clock(), last_said=0)
+
+    def _turns(self, query: Any) -> tuple[StoredTurn, ...]:
+        with self._database.reading() as connection:
+            return tuple(map(stored_turn, connection.execute(query.order_by(turns.c.said)).mappings()))
