@@ -1,0 +1,243 @@
+"""llama.cpp in this process: one server per (model, adapter) on loopback, spoken to like any other endpoint.
+
+The server is told to use plain ChatML without a default system prompt, so the tokens of a single user message are exactly
+`<|im_start|>user\\n{content}<|im_end|>\\n<|im_start|>assistant\\n`: what the policy was trained on. (Qwen's own template would put
+"You are Qwen, …" in front.) The adapter is loaded once and scaled per request: 1 for the policy, 0 for everybody else.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from personalagent.config import Settings
+from personalagent.dialogue import Message
+from personalagent.errors import ConfigError, ModelLoadError
+from personalagent.llm.base import LLMRole
+from personalagent.llm.models import find_model, model_name
+from personalagent.llm.openai import Body, OpenAICompatibleLLM
+
+if TYPE_CHECKING:
+    import xllamacpp
+
+ADAPTERS = Path(__file__).parent.parent / "adapters"
+CONTEXT_TOKENS = 4096
+"""Prompt and answer of one request together."""
+PARALLEL = 2
+"""Requests that are decoded together; more wait their turn."""
+MAX_THREADS = 8
+"""Models this small gain nothing from more."""
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+CONTROL_TOKEN = re.compile(r"<(?=\|\w+\|>)")
+
+
+def open_embedded(argument: str, role: LLMRole, settings: Settings) -> EmbeddedLLM:
+    """Open `embedded` or `embedded:MODEL`; the server starts with the first request.
+
+    Raises ModelMissingError where the weights are not on this machine.
+    """
+    model = find_model(argument or settings.embedded_model, settings.models_dir)
+    return EmbeddedLLM(
+        model,
+        adapter=find_adapter(settings.adapter, model),
+        adapter_scale=1.0 if role == "policy" else 0.0,
+        threads=settings.embedded_threads,
+        timeout_s=settings.timeout_s,
+        max_retries=settings.max_retries,
+    )
+
+
+def find_adapter(setting: str, model: Path) -> Path | None:
+    """Return the LoRA file that the setting `adapter` means for a model; None where it means none.
+
+    `default` is the adapter shipped for exactly this model, `adapters/MODEL.gguf`.
+    """
+    if setting == "none":
+        return None
+    if setting == "default":
+        shipped = ADAPTERS / f"{model_name(model)}.gguf"
+        return shipped if shipped.is_file() else None
+    path = Path(setting).expanduser()
+    if not path.is_file():
+        raise ConfigError(
+            f"expected adapter to be default, none or the path of a GGUF file, got {setting!r}; correct the setting"
+        )
+    return path
+
+
+class EmbeddedLLM(OpenAICompatibleLLM):
+    """A role's view of an embedded server. Those with the same model and adapter share one server."""
+
+    def __init__(
+        self,
+        model: Path,
+        *,
+        adapter: Path | None = None,
+        adapter_scale: float = 1.0,
+        threads: int | None = None,
+        timeout_s: float = 120.0,
+        max_retries: int = 2,
+    ) -> None:
+        # The scale goes with every request: llama.cpp reuses cached prompts of another scale when a request names none.
+        lora = {"lora": [{"id": 0, "scale": adapter_scale}]} if adapter else {}
+        super().__init__(model_name(model), timeout_s=timeout_s, max_retries=max_retries, extra_body=lora)
+        self._key = _ServerKey(model.resolve(), adapter.resolve() if adapter else None, threads or _thread_count())
+        self._server: _Server | None = None
+        self.adapter = adapter if adapter_scale else None
+        """The LoRA this role speaks through; None for the bare model."""
+
+    @property
+    def name(self) -> str:
+        """`embedded:MODEL`."""
+        return f"embedded:{self._model}"
+
+    def start(self) -> None:
+        """Start the server now instead of with the first request; about a second, during which nothing else runs.
+
+        Raises ModelLoadError where llama.cpp cannot load the model or the adapter.
+        """
+        if self._server is None:
+            self._server = _acquire(self._key)
+            self._base_url = f"{self._server.address}/v1"
+            self._api_key = self._server.api_key
+
+    async def aclose(self) -> None:
+        """Close the connections; the server stops with its last user."""
+        await super().aclose()
+        if self._server is not None:
+            self._server = None
+            self._clients.clear()
+            _release(self._key)
+
+    def _body(
+        self, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int | None, stop: Sequence[str]
+    ) -> Body:
+        self.start()
+        plain = [Message(message.role, without_control_tokens(message.content)) for message in messages]
+        body = super()._body(plain, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop)
+        if seed is not None:
+            body["cache_prompt"] = False
+        return body
+
+
+def without_control_tokens(text: str) -> str:
+    """Break up what the model would read as the end of a message or the start of another: `<|im_end|>` becomes `< |im_end|>`."""
+    return CONTROL_TOKEN.sub("< ", text)
+
+
+@dataclass(frozen=True, slots=True)
+class _ServerKey:
+    model: Path
+    adapter: Path | None
+    threads: int
+
+
+@dataclass(slots=True)
+class _Server:
+    """A running llama.cpp server; it stops when the handle is dropped."""
+
+    handle: xllamacpp.Server | None
+    address: str
+    api_key: str
+    users: int = 0
+
+
+_servers: dict[_ServerKey, _Server] = {}
+_lock = threading.Lock()
+
+
+def _acquire(key: _ServerKey) -> _Server:
+    with _lock:
+        if key not in _servers:
+            _servers[key] = _start(key)
+        _servers[key].users += 1
+        return _servers[key]
+
+
+def _release(key: _ServerKey) -> None:
+    with _lock:
+        server = _servers.get(key)
+        if server is None:
+            return
+        server.users -= 1
+        if server.users == 0:
+            del _servers[key]
+            server.handle = None
+
+
+@atexit.register
+def _stop_all() -> None:
+    with _lock:
+        for server in _servers.values():
+            server.handle = None
+        _servers.clear()
+
+
+def _start(key: _ServerKey) -> _Server:
+    try:
+        import xllamacpp
+    except ImportError as error:
+        raise ModelLoadError(
+            f"expected the package xllamacpp to be importable, got {error}; pip install xllamacpp, or set PERSONALAGENT_POLICY and "
+            "PERSONALAGENT_RESPONDER to an endpoint"
+        ) from error
+    api_key = secrets.token_urlsafe(32)
+    try:
+        handle = xllamacpp.Server(_parameters(key, api_key))
+    except RuntimeError as error:
+        adapter = f" with the adapter {str(key.adapter)!r}" if key.adapter else ""
+        raise ModelLoadError(
+            f"expected llama.cpp to load {str(key.model)!r}{adapter}, got {error} Fetch the model again with `personalagent model pull`, "
+            "try PERSONALAGENT_ADAPTER=none, and look at the free memory"
+        ) from error
+    return _Server(handle, handle.listening_address, api_key)
+
+
+def _parameters(key: _ServerKey, api_key: str) -> xllamacpp.CommonParams:
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(key.model)
+    params.model_alias = {model_name(key.model)}
+    params.n_ctx = CONTEXT_TOKENS * PARALLEL
+    params.n_parallel = PARALLEL
+    for processors in (params.cpuparams, params.cpuparams_batch):
+        processors.n_threads = key.threads
+        processors.poll = (
+            0  # a thread that spins while it waits takes the time of the one it waits for: 5 times slower on a busy machine
+        )
+    params.chat_template = CHATML
+    params.use_jinja = True
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0  # llama.cpp takes a free one
+    params.api_keys = [api_key]
+    params.ui = params.endpoint_slots = False
+    params.cors_origins = "null"
+    params.verbosity = -1
+    params.cache_ram_mib = 0  # this cache mixes up prompts that were computed under different adapter scales
+    if key.adapter:
+        lora = xllamacpp.CommonAdapterLoraInfo()
+        lora.path, lora.scale = str(key.adapter), 0.0
+        params.lora_adapters = [lora]
+    return params
+
+
+def _thread_count() -> int:
+    """Return how many processors this process may use, a container's quota included."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        count = min(count, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or "max": no quota
+        pass
+    return min(count, MAX_THREADS)
