@@ -91,7 +91,9 @@ def test_a_url_that_cannot_be_used_is_a_setting_to_correct(url: str, message: st
 
 def test_an_unreachable_server_is_named_without_its_password() -> None:
     pytest.importorskip("psycopg")
-    with pytest.raises(StoreError, match=r"expected a working database at postgresql\+psycopg://me:\*\*\*@localhost:1/db") as raised:
+    with pytest.raises(
+        StoreError, match=r"expected a working database at postgresql\+psycopg://me:\*\*\*@localhost:1/db"
+    ) as raised:
         Store.open("postgresql://me:hunter2@localhost:1/db")
     assert "hunter2" not in str(raised.value)
 
@@ -200,7 +202,7 @@ def test_a_full_disk_is_said_and_loses_nothing(sqlite: Store) -> None:
     with pytest.raises(StoreError, match="the disk is full; nothing acknowledged is lost"):
         for _ in range(5):
             sqlite.append_turn("alice", "s1", "x" * 100_000)
-    assert [turn.utterance for turn in sqlite.turns("alice")][0] == "I live in Rome"
+    assert next(turn.utterance for turn in sqlite.turns("alice")) == "I live in Rome"
     assert sqlite.verify().problems == ()
 
 

@@ -178,7 +178,7 @@ def test_text_that_no_database_keeps_is_refused_and_an_answer_is_mended(store: S
 
 def test_operations_that_must_not_reach_the_log_are_refused(store: Store) -> None:
     play(store, "hello")
-    with pytest.raises(ProfileError, match="got one; call Store.forget"):
+    with pytest.raises(ProfileError, match=r"got one; call Store\.forget"):
         store.edit("alice", edited(CITY, "Rome", OpKind.FORGET))
     with pytest.raises(ProfileError, match="expected a value to add"):
         store.edit("alice", edited(CITY, "  "))

@@ -1,0 +1,325 @@
+"""PersonalAgent: load, infer, apply, save, check, then answer or ask.
+
+What the user said is on disk before any model is called; model calls happen outside transactions; operations are merged slot by
+slot inside one. A policy that fails or cannot be read costs nothing that was said: the turn waits and is inferred later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from personalagent.config import Settings
+from personalagent.dialogue import Message
+from personalagent.errors import LLMError, UsageError
+from personalagent.inference import Gate, Inference, Notation, RefusalReason, infer, normalise
+from personalagent.llm.base import LLM, open_llm
+from personalagent.parsing import Fact, ParseOutcome
+from personalagent.profile import OpKind, Polarity, Profile, ProfileDelta, SlotOp, SlotValue, Source
+from personalagent.response import MAX_TOKENS, build_messages, with_question
+from personalagent.schema import ProfileSchema, load_schema
+from personalagent.store import AskState, Forgotten, SlotAsk, Store
+from personalagent.sufficiency import AskRules, Assessment, Decision, assess, relevant_values
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What one turn taught the agent."""
+
+    session_id: str
+    turn_index: int
+    inference: Inference | None
+    """None where the policy could not be reached: the turn is queued."""
+    profile: Profile
+    """The profile after the turn, as the store holds it."""
+
+    @property
+    def values(self) -> tuple[SlotValue, ...]:
+        """Return the slot values that the turn added or changed."""
+        if self.inference is None:
+            return ()
+        changed = {(op.path, op.value) for op in self.inference.delta.operations}
+        return tuple(value for value in self.profile if (value.path, value.value) in changed)
+
+    @property
+    def withheld(self) -> tuple[Fact, ...]:
+        """Return the sensitive facts that wait for the user's consent."""
+        refusals = self.inference.refusals if self.inference else ()
+        return tuple(refusal.fact for refusal in refusals if refusal.reason is RefusalReason.NO_CONSENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The agent's response to one utterance, and why it is what it is."""
+
+    text: str
+    """Answer and question together, as the user reads them."""
+    question: str | None
+    used: tuple[SlotValue, ...]
+    """The preferences that the responder was given."""
+    learned: tuple[SlotValue, ...]
+    withheld: tuple[Fact, ...]
+    """Sensitive facts that are kept only after ``PersonalAgent.grant``."""
+    assessment: Assessment | None
+    """None where the policy could not be reached."""
+    inference: Inference | None
+    session_id: str
+    turn_index: int
+
+
+class PersonalAgent:
+    """A personal agent for many users; keep one per process and close it.
+
+    Args:
+        settings: defaults to ``Settings.load()``.
+        policy, responder, store, schema: take the place of what the settings name.
+        clock: the time, aware; tests give their own.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        policy: LLM | None = None,
+        responder: LLM | None = None,
+        store: Store | None = None,
+        schema: ProfileSchema | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.settings = settings or Settings.load()
+        self.schema = schema or load_schema(self.settings.schema_file, categories=self.settings.categories)
+        self.policy = policy or open_llm(self.settings.policy, "policy", self.settings)
+        self.responder = responder or open_llm(self.settings.responder, "responder", self.settings)
+        self.store = store or Store.open(self.settings.database)
+        self.notation = notation_of(self.policy)
+        self._clock = clock
+        self._current: dict[str, str] = {}
+
+    async def chat(self, user_id: str, text: str, *, session_id: str | None = None) -> Reply:
+        """Learn from one utterance and respond to it.
+
+        Without a ``session_id`` the agent goes on with the session that it last had with this user, or starts one.
+
+        Raises:
+            UsageError: the text is empty.
+            LLMError: the responder gave no answer; the utterance is stored and what it taught is kept.
+            StoreError: the database cannot be used.
+        """
+        learned = await self.learn(user_id, text, session_id=session_id)
+        try:
+            assessment = await self.assess(user_id, text, session_id=learned.session_id)
+        except LLMError:
+            assessment = None
+        used = relevant_values(assessment, learned.profile, self.schema) if assessment else ()
+        answer = await self._answer(user_id, text, learned, assessment, used)
+        await asyncio.to_thread(self.store.set_response, user_id, learned.session_id, learned.turn_index, answer)
+        if assessment is not None and assessment.ask_for is not None:
+            await asyncio.to_thread(self.store.record_ask, user_id, learned.session_id, assessment.ask_for, AskState.ASKED)
+        return Reply(
+            text=answer,
+            question=assessment.question if assessment else None,
+            used=used,
+            learned=learned.values,
+            withheld=learned.withheld,
+            assessment=assessment,
+            inference=learned.inference,
+            session_id=learned.session_id,
+            turn_index=learned.turn_index,
+        )
+
+    def chat_sync(self, user_id: str, text: str, *, session_id: str | None = None) -> Reply:
+        """Do ``chat`` from code that does not await."""
+        return run_sync(self.chat(user_id, text, session_id=session_id))
+
+    async def learn(self, user_id: str, text: str, *, session_id: str | None = None) -> Learned:
+        """Keep one utterance and infer what it reveals, without responding.
+
+        Where the policy cannot be reached or read, the turn stays queued and ``catch_up`` infers it later.
+
+        Raises:
+            UsageError: the text is empty.
+            StoreError: the database cannot be used.
+        """
+        if not text.strip():
+            raise UsageError("expected something that the user said, got an empty text; send at least one word")
+        session_id = await self._session(user_id, session_id)
+        turn_index = await asyncio.to_thread(self.store.append_turn, user_id, session_id, text, at=self._clock())
+        return await self._infer_stored(user_id, session_id, turn_index, text)
+
+    async def catch_up(self, user_id: str) -> tuple[Learned, ...]:
+        """Infer the turns that were queued, oldest first."""
+        pending = await asyncio.to_thread(self.store.pending_turns, user_id)
+        return tuple([await self._infer_stored(user_id, t.session_id, t.turn_index, t.utterance) for t in pending])
+
+    async def assess(self, user_id: str, request: str, *, session_id: str | None = None) -> Assessment:
+        """Decide whether what is known about the user is enough for a request, and what to ask if it is not.
+
+        Raises:
+            UsageError: the request is empty.
+            LLMError: the policy could not be reached.
+        """
+        if not request.strip():
+            raise UsageError("expected a request, got an empty text; write what the user asks for")
+        profile = await self.profile(user_id)
+        rules = await asyncio.to_thread(self._rules, user_id, session_id)
+        return await assess(request, profile, llm=self.policy, schema=self.schema, rules=rules, notation=self.notation)
+
+    async def profile(self, user_id: str) -> Profile:
+        """Return what is known about a user; empty for a new one."""
+        return await asyncio.to_thread(self.store.load_profile, user_id)
+
+    async def grant(self, user_id: str, category: str, withheld: Learned | Reply | None = None) -> Profile:
+        """Note that sensitive facts of a category may be kept, and keep those that a turn withheld for it.
+
+        Raises:
+            UsageError: the schema has no such category.
+        """
+        await self._set_consent(user_id, category, is_granted=True)
+        profile = await self.profile(user_id)
+        if withheld is None or not withheld.withheld or withheld.inference is None:
+            return profile
+        facts = [fact for fact in withheld.withheld if (slot := self.schema.find(fact.path)) and slot.category == category]
+        said = next(t.utterance for t in self.store.turns(user_id, withheld.session_id) if t.turn_index == withheld.turn_index)
+        gate = Gate(said, profile, self.schema, withheld.session_id, withheld.turn_index, self._clock())
+        delta, _, _ = gate.run(facts)
+        return await self._edit(user_id, delta.operations)
+
+    async def deny(self, user_id: str, category: str) -> None:
+        """Note that sensitive facts of a category must not be kept, and need not be asked about again."""
+        await self._set_consent(user_id, category, is_granted=False)
+
+    async def edit(self, user_id: str, path: str, value: str, *, polarity: Polarity = Polarity.NEUTRAL) -> Profile:
+        """Set a value by the user's own hand; in a slot of one value it replaces the old one.
+
+        Raises:
+            SchemaError: the schema has no such slot.
+            UsageError: the value is not one of the slot's type.
+        """
+        slot = self.schema.slot(path)
+        normal = normalise(value, slot)
+        if normal is None:
+            allowed = f"one of {', '.join(slot.values)}" if slot.values else f"a value of type {slot.type}"
+            raise UsageError(f"expected {allowed} for {slot.path}, got {value!r}; give such a value, or forget the slot")
+        await asyncio.to_thread(self.store.ensure_user, user_id)
+        op = SlotOp(OpKind.ADD, slot.path, normal, self._clock(), polarity, Source.EDITED, slot.cardinality)
+        return await self._edit(user_id, (op,))
+
+    async def forget(self, user_id: str, path: str, value: str = "") -> Forgotten:
+        """Erase a value of a slot, or all of them, as if it had never been said.
+
+        Raises:
+            SchemaError: the schema has no such slot.
+        """
+        return await asyncio.to_thread(self.store.forget, user_id, self.schema.slot(path).path, value, at=self._clock())
+
+    async def aclose(self) -> None:
+        """Close the models and the store; may be called twice."""
+        await self.policy.aclose()
+        await self.responder.aclose()
+        await asyncio.to_thread(self.store.close)
+
+    async def _session(self, user_id: str, session_id: str | None) -> str:
+        wanted = session_id or self._current.get(user_id)
+        self._current[user_id] = await asyncio.to_thread(self.store.start_session, user_id, wanted)
+        return self._current[user_id]
+
+    async def _infer_stored(self, user_id: str, session_id: str, turn_index: int, text: str) -> Learned:
+        """Infer a turn that is on disk and commit what it reveals; what the policy cannot do now stays queued."""
+        profile = await self.profile(user_id)
+        try:
+            inference = await infer(
+                text,
+                profile,
+                llm=self.policy,
+                schema=self.schema,
+                at=self._clock(),
+                session_id=session_id,
+                turn_index=turn_index,
+                notation=self.notation,
+                consent=await asyncio.to_thread(self._consent, user_id),
+            )
+        except LLMError as error:
+            await asyncio.to_thread(self.store.defer_inference, user_id, session_id, turn_index, type(error).__name__)
+            return Learned(session_id, turn_index, None, profile)
+        if inference.outcome is ParseOutcome.UNREADABLE:
+            await asyncio.to_thread(self.store.defer_inference, user_id, session_id, turn_index, inference.outcome.value)
+            return Learned(session_id, turn_index, inference, profile)
+        asked = {ask.path for ask in await asyncio.to_thread(self._open_asks, user_id, session_id)}
+        operations = tuple(replace(op, source=Source.ELICITED) if op.path in asked else op for op in inference.delta.operations)
+        inference = replace(inference, delta=ProfileDelta(operations))
+        commit = await asyncio.to_thread(self.store.commit_delta, user_id, session_id, turn_index, inference.delta)
+        for path in sorted(asked & {op.path for op in operations}):
+            await asyncio.to_thread(self.store.record_ask, user_id, session_id, path, AskState.ANSWERED)
+        return Learned(session_id, turn_index, inference, commit.profile)
+
+    async def _answer(
+        self, user_id: str, text: str, learned: Learned, assessment: Assessment | None, used: tuple[SlotValue, ...]
+    ) -> str:
+        """Write the reply; a question that must come first needs no model."""
+        if assessment is not None and assessment.decision is Decision.ASK and assessment.question:
+            return assessment.question
+        history = await asyncio.to_thread(self._history, user_id, learned)
+        asks = assessment is not None and assessment.decision is Decision.ANSWER_AND_ASK
+        completion = await self.responder.complete(build_messages(text, used, history, asks=asks), max_tokens=MAX_TOKENS)
+        answer = completion.text.strip()
+        return with_question(answer, assessment.question) if assessment and assessment.question else answer
+
+    def _history(self, user_id: str, learned: Learned) -> list[Message]:
+        messages: list[Message] = []
+        for turn in self.store.turns(user_id, learned.session_id):
+            if turn.turn_index < learned.turn_index and turn.response is not None:
+                messages += [Message("user", turn.utterance), Message("assistant", turn.response)]
+        return messages
+
+    def _open_asks(self, user_id: str, session_id: str) -> list[SlotAsk]:
+        return [ask for ask in self.store.asks(user_id) if ask.session_id == session_id and ask.state is AskState.ASKED]
+
+    def _rules(self, user_id: str, session_id: str | None) -> AskRules:
+        asks = self.store.asks(user_id)
+        here = {ask.path for ask in asks if ask.session_id == session_id}
+        return AskRules(
+            declined=frozenset(ask.path for ask in asks if ask.state is AskState.DECLINED),
+            asked=frozenset(here),
+            questions_left=self.settings.questions_per_session - len(here),
+            consent=None if self.settings.consent != ("none",) else frozenset(),
+        )
+
+    def _consent(self, user_id: str) -> frozenset[str] | None:
+        """Return the categories whose sensitive facts may be kept; None for all."""
+        setting = self.settings.consent
+        if setting == ("all",):
+            return None
+        granted = {category for category, is_granted in self.store.consents(user_id).items() if is_granted}
+        return frozenset(granted if setting in (("ask",), ("none",)) else granted | set(setting))
+
+    async def _set_consent(self, user_id: str, category: str, *, is_granted: bool) -> None:
+        known = [c.id for c in self.schema.categories]
+        if category not in known:
+            raise UsageError(f"expected a category ({', '.join(known)}), got {category!r}; choose one")
+        await asyncio.to_thread(self.store.set_consent, user_id, category, is_granted=is_granted)
+
+    async def _edit(self, user_id: str, operations: tuple[SlotOp, ...]) -> Profile:
+        delta = ProfileDelta(tuple(replace(op, source=Source.EDITED) for op in operations))
+        commit = await asyncio.to_thread(self.store.edit, user_id, delta)
+        return commit.profile
+
+
+def notation_of(policy: LLM) -> Notation:
+    """Return what a policy was taught to write: ``compact`` for the embedded model with its adapter, else ``general``."""
+    return "compact" if getattr(policy, "adapter", None) is not None else "general"
+
+
+def run_sync(coroutine: Coroutine[object, object, T]) -> T:
+    """Run a coroutine from code that does not await, also where an event loop is already running (a notebook)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()

@@ -1,0 +1,178 @@
+"""What a policy wrote, as typed facts, or a named outcome.
+
+Two notations carry the same content. The *compact* one is what the trained policy writes, a line per fact::
+
+    new
+    Only me in the house => household.size_members: lives alone
+    I strictly avoid the stuff => diet.restrictions avoid: coriander
+    I've moved to Porto => location.city update: Porto
+
+The *general* one is for instruct models (paper section C.3): three tagged blocks, of which ``<classification>`` has a line per fact,
+``path | op | polarity | value | quote``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from personalagent.profile import OpKind, Polarity
+
+NOTHING = "none"
+"""What the policy writes for a turn that reveals nothing, or a request that needs nothing."""
+SOMETHING = "new"
+"""What the trained policy writes before the facts of a turn: one token decides between something and nothing, so that the many ways
+in which facts can begin do not lose against the one way of saying that there are none."""
+
+
+class ParseOutcome(StrEnum):
+    """How reading a policy's output ended."""
+
+    OK = "ok"
+    EMPTY = "empty"
+    """The output says that there is nothing."""
+    PARTIAL = "partial"
+    """Some lines could be read, others not."""
+    TRUNCATED = "truncated"
+    """The output hit the token limit; its last line was dropped."""
+    UNREADABLE = "unreadable"
+    """Not one line could be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One operation as the policy wrote it: not yet checked against schema, utterance or profile."""
+
+    path: str
+    """Full path or ``group.slot``."""
+    value: str
+    quote: str
+    op: OpKind = OpKind.ADD
+    polarity: Polarity = Polarity.NEUTRAL
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedFacts:
+    """The facts of one output, in order, and how reading it ended."""
+
+    outcome: ParseOutcome
+    facts: tuple[Fact, ...] = ()
+    unread: tuple[str, ...] = ()
+    """Lines that could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedNeeds:
+    """The slots that an output names, most important first."""
+
+    outcome: ParseOutcome
+    paths: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+
+
+_INFERRED_OPS = {"add": OpKind.ADD, "update": OpKind.UPDATE, "retract": OpKind.RETRACT}
+_POLARITIES = {polarity.value: polarity for polarity in Polarity}
+_COMPACT = re.compile(r"^(?P<quote>.+?) => (?P<path>[\w.]+)(?P<marks>(?: [a-z]+){0,2}): ?(?P<value>.+)$")
+_SLOT_NAME = re.compile(r"^[\w]+(?:\.[\w]+){1,2}$")
+_FENCE = re.compile(r"^\s*```\w*\s*$")
+
+
+def format_fact(fact: Fact) -> str:
+    """Write a fact in the compact notation; ``parse_compact`` reads it back."""
+    op = "" if fact.op is OpKind.ADD else f" {fact.op}"
+    polarity = "" if fact.polarity is Polarity.NEUTRAL else f" {fact.polarity}"
+    return f"{_one_line(fact.quote)} => {fact.path}{op}{polarity}: {_one_line(fact.value)}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def parse_compact(text: str, *, truncated: bool = False) -> ParsedFacts:
+    """Read the compact notation; a repeated line counts once."""
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    if truncated and lines:
+        lines = lines[:-1]
+    if [line.casefold().rstrip(".") for line in lines] == [NOTHING]:
+        return ParsedFacts(ParseOutcome.EMPTY)
+    lines = lines[1:] if lines[:1] == [SOMETHING] else lines
+    facts = [_compact_fact(line) for line in lines]
+    return _collect(lines, facts, truncated=truncated)
+
+
+def _compact_fact(line: str) -> Fact | None:
+    match = _COMPACT.match(line)
+    if match is None:
+        return None
+    return _fact(match["path"], match["marks"].split(), match["value"], match["quote"])
+
+
+def _fact(path: str, marks: Sequence[str], value: str, quote: str) -> Fact | None:
+    op, polarity = OpKind.ADD, Polarity.NEUTRAL
+    for mark in marks:
+        if mark in _INFERRED_OPS:
+            op = _INFERRED_OPS[mark]
+        elif mark in _POLARITIES:
+            polarity = _POLARITIES[mark]
+        else:
+            return None
+    value, quote = value.strip(), quote.strip()
+    return Fact(path.strip(), value, quote, op, polarity) if value and quote and path.strip() else None
+
+
+def parse_general(text: str, *, truncated: bool = False) -> ParsedFacts:
+    """Read the ``<classification>`` block of an instruct model's three blocks."""
+    block = _block(text, "classification")
+    if block is None:
+        return ParsedFacts(ParseOutcome.TRUNCATED if truncated else ParseOutcome.UNREADABLE, unread=tuple(text.splitlines()[:3]))
+    lines = [line.strip().lstrip("-*• ").strip() for line in block.splitlines() if line.strip() and not _FENCE.match(line)]
+    closed = "</classification>" in text.casefold()
+    if truncated and not closed and lines:
+        lines = lines[:-1]
+    if not lines or [line.casefold().rstrip(".") for line in lines] == [NOTHING]:
+        return ParsedFacts(ParseOutcome.TRUNCATED if truncated and not closed else ParseOutcome.EMPTY)
+    return _collect(lines, [_general_fact(line) for line in lines], truncated=truncated and not closed)
+
+
+def _general_fact(line: str) -> Fact | None:
+    parts = [part.strip() for part in line.split("|", 4)]
+    if len(parts) != 5:
+        return None
+    path, op, polarity, value, quote = parts
+    return _fact(path.strip("`"), [op.casefold(), polarity.casefold()], value, quote.strip("\"'“”‘’ "))
+
+
+def _collect(lines: Sequence[str], facts: Sequence[Fact | None], *, truncated: bool) -> ParsedFacts:
+    unread = tuple(line for line, fact in zip(lines, facts, strict=True) if fact is None)
+    read = tuple(dict.fromkeys(fact for fact in facts if fact is not None))
+    if truncated:
+        return ParsedFacts(ParseOutcome.TRUNCATED, read, unread)
+    if not read:
+        return ParsedFacts(ParseOutcome.UNREADABLE, unread=unread)
+    return ParsedFacts(ParseOutcome.PARTIAL if unread else ParseOutcome.OK, read, unread)
+
+
+def parse_needs(text: str, *, truncated: bool = False) -> ParsedNeeds:
+    """Read one slot name per line (or ``none``), from the ``<needs>`` block where there is one."""
+    block = _block(text, "needs")
+    lines = [line.strip().strip("-*•` ").strip() for line in (text if block is None else block).splitlines()]
+    lines = [line for line in lines if line and not _FENCE.match(line)]
+    if truncated and lines:
+        lines = lines[:-1]
+    if not lines or lines[0].casefold().rstrip(".") == NOTHING:
+        return ParsedNeeds(ParseOutcome.EMPTY if lines else ParseOutcome.UNREADABLE)
+    paths = tuple(dict.fromkeys(line for line in lines if _SLOT_NAME.match(line)))
+    unread = tuple(line for line in lines if not _SLOT_NAME.match(line))
+    if not paths:
+        return ParsedNeeds(ParseOutcome.UNREADABLE, unread=unread)
+    if truncated:
+        return ParsedNeeds(ParseOutcome.TRUNCATED, paths, unread)
+    return ParsedNeeds(ParseOutcome.PARTIAL if unread else ParseOutcome.OK, paths, unread)
+
+
+def _block(text: str, tag: str) -> str | None:
+    """Return what a tagged block holds; an unclosed block runs to the end of the text."""
+    match = re.search(rf"<{tag}>(.*?)(?:</{tag}>|\Z)", text, re.DOTALL | re.IGNORECASE)
+    return None if match is None else match[1].strip()

@@ -1,0 +1,240 @@
+"""Is what is known enough for this request? Needed slots, known, missing, and the decision.
+
+The policy names the slots a good answer needs (paper section 3.4); code, not a model, looks them up in the profile and decides
+(``decide``), so a decision can be explained and tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from importlib.resources import files
+
+import yaml
+
+from personalagent.dialogue import Message
+from personalagent.inference import MAX_UTTERANCE_TOKENS, Notation, catalogue, clip, most_relevant, nearest_slot, words_of
+from personalagent.llm.base import LLM, Completion
+from personalagent.parsing import ParsedNeeds, ParseOutcome, parse_needs
+from personalagent.profile import Profile, SlotValue
+from personalagent.prompts import load_prompt
+from personalagent.schema import AskPolicy, ProfileSchema, Slot
+
+MAX_KNOWN_NAMES = 16
+"""Names of known slots that the policy is shown, most relevant first."""
+MAX_NEEDS = 4
+MAX_TOKENS = 48
+
+
+class Decision(StrEnum):
+    """What the agent does with a request."""
+
+    ANSWER = "answer"
+    ANSWER_AND_ASK = "answer_and_ask"
+    ASK = "ask"
+
+
+class WhyNot(StrEnum):
+    """Why a missing slot is not asked for."""
+
+    NEVER = "never"
+    """The schema says so."""
+    DECLINED = "declined"
+    """The user would not say."""
+    ASKED = "asked"
+    """Asked in this session and not answered."""
+    NO_CONSENT = "no_consent"
+    NOT_FIRST = "not_first"
+    """One question per reply."""
+    BUDGET = "budget"
+    """The session's questions are used up."""
+    NOT_WORTH_IT = "not_worth_it"
+    """The slot may be asked only where the answer depends on it, and the policy named others first."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskRules:
+    """What limits questions in one session."""
+
+    declined: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
+    questions_left: int = 3
+    consent: frozenset[str] | None = None
+    """Categories whose sensitive slots may be asked for; None means all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What a request needs, what of it is known, and what the agent will do."""
+
+    request: str
+    needs: tuple[str, ...]
+    known: tuple[SlotValue, ...]
+    missing: tuple[str, ...]
+    decision: Decision
+    ask_for: str | None = None
+    """The path of the slot to ask for."""
+    question: str | None = None
+    not_asked: tuple[tuple[str, WhyNot], ...] = ()
+    outcome: ParseOutcome = ParseOutcome.OK
+    completions: tuple[Completion, ...] = ()
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Explain the decision, a sentence each, in words a user understands."""
+        lines = [f"A good answer depends on {_readable(path)}." for path in self.needs] or [
+            "Any user would want the same answer."
+        ]
+        lines += [f"Known: {_readable(value.path)} is {value.value!r}." for value in self.known]
+        lines += [f"Not known: {_readable(path)}." for path in self.missing]
+        lines += [f"Not asking for {_readable(path)}: {_WHY_NOT[why]}." for path, why in self.not_asked]
+        return tuple(lines)
+
+
+_WHY_NOT = {
+    WhyNot.NEVER: "it is only recorded when volunteered",
+    WhyNot.DECLINED: "you preferred not to say",
+    WhyNot.ASKED: "it was asked before in this session",
+    WhyNot.NO_CONSENT: "it is sensitive and there is no consent for it",
+    WhyNot.NOT_FIRST: "one question at a time",
+    WhyNot.BUDGET: "enough was asked in this session",
+    WhyNot.NOT_WORTH_IT: "it is asked only when the answer depends on it most",
+}
+
+
+def _readable(path: str) -> str:
+    group, _, slot = path.partition(".")[2].partition(".")
+    return f"{slot} ({group})".replace("_", " ")
+
+
+def build_needs_prompt(request: str, profile: Profile, schema: ProfileSchema, notation: Notation = "compact") -> Message:
+    """Build the prompt that asks which slots a request needs; it shows the names of known slots, most relevant first."""
+    names = list(dict.fromkeys(schema.slots[value.path].short for value in most_relevant(profile, request, schema)))
+    known = ", ".join(names[:MAX_KNOWN_NAMES]) or "nothing"
+    shown, _ = clip(request, MAX_UTTERANCE_TOKENS[notation])
+    if notation == "compact":
+        return Message("user", load_prompt("needs_compact").fill(known=known, request=shown).rstrip("\n"))
+    return Message(
+        "user", load_prompt("needs_general").fill(known=known, request=shown, catalogue=catalogue(schema)).rstrip("\n")
+    )
+
+
+async def assess(
+    request: str,
+    profile: Profile,
+    *,
+    llm: LLM,
+    schema: ProfileSchema,
+    rules: AskRules | None = None,
+    notation: Notation = "compact",
+) -> Assessment:
+    """Decide whether the profile is enough for a request.
+
+    Raises:
+        LLMError: the policy could not be reached or did not answer in time.
+    """
+    prompt = build_needs_prompt(request, profile, schema, notation)
+    parsed = ParsedNeeds(ParseOutcome.UNREADABLE)
+    completions: list[Completion] = []
+    for temperature in (0.0, 0.3):
+        completion = await llm.complete([prompt], max_tokens=MAX_TOKENS, temperature=temperature)
+        completions.append(completion)
+        parsed = parse_needs(completion.text, truncated=completion.finish_reason == "length")
+        if parsed.outcome is not ParseOutcome.UNREADABLE:
+            break
+    needs: list[Slot] = []
+    for name in parsed.paths[:MAX_NEEDS]:
+        slot = schema.find(name) or nearest_slot(name, schema)
+        if slot is not None and slot not in needs:
+            needs.append(slot)
+    return decide(request, needs, profile, rules or AskRules(), outcome=parsed.outcome, completions=tuple(completions))
+
+
+def decide(
+    request: str,
+    needs: Collection[Slot],
+    profile: Profile,
+    rules: AskRules,
+    *,
+    outcome: ParseOutcome = ParseOutcome.OK,
+    completions: tuple[Completion, ...] = (),
+) -> Assessment:
+    """Look the needed slots up and apply the rules of asking; pure."""
+    known = tuple(value for slot in needs for value in profile.values(slot.path))
+    missing = [slot for slot in needs if not profile.values(slot.path)]
+    ask_for: Slot | None = None
+    not_asked: list[tuple[str, WhyNot]] = []
+    for slot in missing:
+        why = _why_not(slot, rules, is_first=slot is missing[0])
+        if why is None and ask_for is None:
+            ask_for = slot
+        else:
+            not_asked.append((slot.path, why or WhyNot.NOT_FIRST))
+    decision = Decision.ANSWER
+    if ask_for is not None:
+        decision = Decision.ASK if is_risky_to_guess(ask_for) else Decision.ANSWER_AND_ASK
+    return Assessment(
+        request=request,
+        needs=tuple(slot.path for slot in needs),
+        known=known,
+        missing=tuple(slot.path for slot in missing),
+        decision=decision,
+        ask_for=ask_for.path if ask_for else None,
+        question=question_for(ask_for) if ask_for else None,
+        not_asked=tuple(not_asked),
+        outcome=outcome,
+        completions=completions,
+    )
+
+
+def _why_not(slot: Slot, rules: AskRules, *, is_first: bool) -> WhyNot | None:
+    if slot.ask is AskPolicy.NEVER:
+        return WhyNot.NEVER
+    if slot.path in rules.declined:
+        return WhyNot.DECLINED
+    if slot.path in rules.asked:
+        return WhyNot.ASKED
+    if slot.is_sensitive and rules.consent is not None and slot.category not in rules.consent:
+        return WhyNot.NO_CONSENT
+    if rules.questions_left <= 0:
+        return WhyNot.BUDGET
+    if slot.ask is AskPolicy.IF_NEEDED and not is_first:
+        return WhyNot.NOT_WORTH_IT
+    return None
+
+
+_RISKY = frozenset({"health.allergies_intolerances", "health.medications", "health.reproductive"})
+
+
+def is_risky_to_guess(slot: Slot) -> bool:
+    """Tell whether a provisional answer without this slot could hurt, so that the question comes first."""
+    return slot.short in _RISKY
+
+
+@cache
+def _questions() -> Mapping[str, str]:
+    text = (files("personalagent") / "schema" / "questions.yaml").read_text("utf-8")
+    return {str(path): str(question) for path, question in yaml.safe_load(text).items()}
+
+
+def question_for(slot: Slot) -> str:
+    """Return the question that asks for a slot: the written one, or one made of the slot's description."""
+    return (
+        _questions().get(slot.path)
+        or f"May I ask about this, so that the answer suits you: {slot.description.rstrip('.').lower()}?"
+    )
+
+
+def relevant_values(assessment: Assessment, profile: Profile, schema: ProfileSchema, *, limit: int = 8) -> tuple[SlotValue, ...]:
+    """Return the preferences an answer should use: the known needs, then values that share words with the request."""
+    wanted = words_of(assessment.request)
+    chosen = list(assessment.known)
+    for value in most_relevant(profile, assessment.request, schema):
+        slot = schema.slots[value.path]
+        is_about = wanted & words_of(f"{value.value} {slot.short.replace('.', ' ')}")
+        is_style = slot.group.endswith((".communication", ".assistant")) or slot.short == "language.response_language"
+        if value not in chosen and (is_about or is_style):
+            chosen.append(value)
+    return tuple(chosen[:limit])
