@@ -1,0 +1,91 @@
+"""Result files as the Markdown tables that the README shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from personalagent.errors import DataError
+
+BEGIN, END = "<!-- results:infer -->", "<!-- /results:infer -->"
+
+
+def load_run(path: Path) -> Mapping[str, Any]:
+    """Read one result file of ``bench infer``.
+
+    Raises:
+        DataError: the file is missing or is not such a file.
+    """
+    try:
+        run = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"expected a result file of `bench infer`, got {path}: {error}; run the benchmark again") from error
+    if not isinstance(run, dict) or not {"manifest", "summary"} <= run.keys():
+        raise DataError(
+            f"expected 'manifest' and 'summary' in {path}, got {sorted(run) if isinstance(run, dict) else type(run).__name__}"
+        )
+    return run
+
+
+def infer_table(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the comparison of runs, one column each; a figure that was not measured is a dash."""
+    rows: list[tuple[str, list[str]]] = [
+        ("fact F1, group level", [_with_interval(run["summary"]["facts"]["group"]) for run in runs]),
+        ("precision / recall", [_pair(run["summary"]["facts"]["group"]) for run in runs]),
+        ("fact F1, exact slot", [_number(run["summary"]["facts"]["slot"]["f1"]) for run in runs]),
+        ("fact F1, category level", [_number(run["summary"]["facts"]["category"]["f1"]) for run in runs]),
+        ("false facts, empty turns of dialogues", [_rate(run, "empty dialogue turns") for run in runs]),
+        ("false facts, third-party and hypothetical turns", [_rate(run, "third_party and hypothetical") for run in runs]),
+        ("false facts, pasted text", [_rate(run, "pasted") for run in runs]),
+        ("updates / retractions found", [_changes(run["summary"]["change"]) for run in runs]),
+        ("needs F1", [_number((run["summary"]["needs"] or {}).get("f1")) for run in runs]),
+        ("ms a turn, p50 / p95", [_spread(run["summary"]["cost"]["ms"]) for run in runs]),
+        ("prompt tokens, p50 / p95", [_spread(run["summary"]["cost"]["prompt_tokens"]) for run in runs]),
+        ("completion tokens, p50 / p95", [_spread(run["summary"]["cost"]["completion_tokens"]) for run in runs]),
+        ("held-out personas / turns in all", [f"{run['summary']['personas']} / {run['summary']['turns']}" for run in runs]),
+    ]
+    names = [str(run["manifest"]["name"]) for run in runs]
+    lines = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    return "\n".join(lines + [f"| {label} | " + " | ".join(cells) + " |" for label, cells in rows])
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _with_interval(ratio: Mapping[str, Any]) -> str:
+    interval = ratio["f1_95"]
+    shown = f" ({interval[0]:.2f}–{interval[1]:.2f})" if interval else ""
+    return f"{_number(ratio['f1'])}{shown}"
+
+
+def _pair(ratio: Mapping[str, Any]) -> str:
+    return f"{_number(ratio['precision'])} / {_number(ratio['recall'])}"
+
+
+def _rate(run: Mapping[str, Any], kind: str) -> str:
+    rate = run["summary"]["false_fact_rate"][kind]
+    return "–" if rate["rate"] is None else f"{100 * rate['rate']:.0f} % of {rate['turns']}"
+
+
+def _changes(change: Mapping[str, Any]) -> str:
+    return " / ".join(f"{_number(change[op]['accuracy'])} of {change[op]['gold']}" for op in ("update", "retract"))
+
+
+def _spread(spread: Mapping[str, float | None]) -> str:
+    return f"{_number(spread['p50'], 0)} / {_number(spread['p95'], 0)}"
+
+
+def with_table(readme: str, table: str) -> str:
+    """Return the README with the table between its markers.
+
+    Raises:
+        DataError: the markers are missing.
+    """
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise DataError(f"expected the README to hold {BEGIN} and {END}, got a text without them; put them where the table goes")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"

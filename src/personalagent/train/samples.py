@@ -1,0 +1,251 @@
+"""Training examples of the policy's two tasks, built by serving's own prompts (we train what we serve).
+
+``infer`` examples come from gold dialogues (the gold profile of the previous turn in the prompt: teacher forcing), from
+single labelled turns, and from the phrase bank, whose last pattern of each kind (or, of kinds with one, those listed in
+``bank/held_out.json``) is never trained on. ``needs`` examples come
+from the dialogues' requests and the bank's. Everything is drawn by one seeded generator: same corpus, same seed, same examples.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from personalagent.datasets.base import LabelledDialogue, LabelledRequest, LabelledTurn, PersonaSlot
+from personalagent.datasets.corpus import Corpus, PhraseRecord, SingleTurn
+from personalagent.inference import build_prompt
+from personalagent.parsing import NOTHING, SOMETHING, Fact, format_fact
+from personalagent.profile import OpKind, Polarity, Profile, ProfileDelta, SlotOp, value_overlap
+from personalagent.schema import ProfileSchema, SlotType
+from personalagent.sufficiency import build_needs_prompt
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+"""Time of a corpus turn 0; turns are a minute apart. Only the order matters."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyExample:
+    """What the policy reads and what it should write."""
+
+    task: str
+    """infer or needs."""
+    origin: str
+    """dialogue, turn or bank."""
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """How often each part of the corpus is seen in one run."""
+
+    dialogue_epochs: int
+    turn_epochs: int
+    bank_turns: int
+    request_epochs: int
+    bank_requests: int
+    needless_requests: int
+    """Questions of the corpus that reveal nothing and need no preference."""
+
+
+STAGES = {
+    "breadth": Mixture(
+        dialogue_epochs=1, turn_epochs=1, bank_turns=2_000, request_epochs=1, bank_requests=800, needless_requests=200
+    ),
+    "gold": Mixture(dialogue_epochs=2, turn_epochs=2, bank_turns=600, request_epochs=1, bank_requests=150, needless_requests=100),
+}
+"""The two stages of a run: every slot from the bank first, then mostly what people said."""
+
+
+def gold_delta(turn: LabelledTurn, profile: Profile, schema: ProfileSchema, at: datetime) -> ProfileDelta:
+    """Return the gold operations of a turn as the log would hold them."""
+    operations = []
+    for fact in turn.facts:
+        slot = schema.slots.get(fact.path)
+        if slot is not None:
+            operations.append(SlotOp(fact.op, slot.path, fact.value, at, fact.polarity, cardinality=slot.cardinality))
+    return ProfileDelta(tuple(operations))
+
+
+def walk(dialogue: LabelledDialogue, schema: ProfileSchema) -> Iterator[tuple[LabelledTurn, Profile]]:
+    """Yield each turn with the gold profile before it; sessions follow one another."""
+    profile = Profile()
+    for index, turn in enumerate(turn for session in dialogue.sessions for turn in session):
+        yield turn, profile
+        profile = profile.apply(gold_delta(turn, profile, schema, START + timedelta(minutes=index)))
+
+
+def final_profile(dialogue: LabelledDialogue, schema: ProfileSchema) -> Profile:
+    """Return the gold profile after the last turn."""
+    profile = Profile()
+    for index, turn in enumerate(turn for session in dialogue.sessions for turn in session):
+        profile = profile.apply(gold_delta(turn, profile, schema, START + timedelta(minutes=index)))
+    return profile
+
+
+def profile_of(slots: Iterable[PersonaSlot], schema: ProfileSchema) -> Profile:
+    """Return a profile that holds the given slot values."""
+    known = [slot for slot in slots if slot.path in schema.slots]
+    return Profile().apply(
+        ProfileDelta(
+            tuple(
+                SlotOp(OpKind.ADD, s.path, s.value, START, Polarity(s.polarity), cardinality=schema.slots[s.path].cardinality)
+                for s in known
+            )
+        )
+    )
+
+
+def infer_example(turn: LabelledTurn, profile: Profile, schema: ProfileSchema, origin: str) -> PolicyExample:
+    """Return the example of one turn: facts in the order of their quotes, as ``group.slot``."""
+    prompt = build_prompt(turn.utterance, profile, schema).messages[0].content
+    plain = turn.utterance.casefold()
+    facts = sorted(
+        (fact for fact in turn.facts if fact.path in schema.slots and " ".join(fact.quote.split())),
+        key=lambda fact: plain.find(fact.quote.casefold()),
+    )
+    lines = [format_fact(replace(fact, path=schema.slots[fact.path].short)) for fact in facts]
+    return PolicyExample("infer", origin, prompt, "\n".join([SOMETHING, *lines]) if lines else NOTHING)
+
+
+def needs_example(request: str, needs: Sequence[str], profile: Profile, schema: ProfileSchema, origin: str) -> PolicyExample:
+    """Return the example of one request: the slots it needs, most important first."""
+    prompt = build_needs_prompt(request, profile, schema).content
+    lines = [schema.slots[path].short for path in needs if path in schema.slots]
+    return PolicyExample("needs", origin, prompt, "\n".join(lines) or NOTHING)
+
+
+def compose(corpus: Corpus, schema: ProfileSchema, *, seed: int, mixture: Mixture) -> list[PolicyExample]:
+    """Compose the training examples of a run from the corpus's train split, shuffled."""
+    mix, rng = mixture, random.Random(seed)  # noqa: S311 - sampling data, not secrets
+    dialogues, turns = corpus.dialogues_of("train"), corpus.turns_of("train")
+    composer = BankComposer(corpus.bank, schema, rng)
+    examples = [e for d in dialogues for e in _dialogue_examples(d, schema)] * mix.dialogue_epochs
+    examples += [_turn_example(turn, schema) for turn in turns] * mix.turn_epochs
+    examples += [infer_example(*composer.turn(), schema, "bank") for _ in range(mix.bank_turns)]
+    examples += [e for d in dialogues for e in _request_examples(d, schema)] * mix.request_epochs
+    examples += [composer.request() for _ in range(mix.bank_requests)]
+    examples += _needless(dialogues, schema, rng, mix.needless_requests)
+    rng.shuffle(examples)
+    return examples
+
+
+def _dialogue_examples(dialogue: LabelledDialogue, schema: ProfileSchema) -> list[PolicyExample]:
+    return [infer_example(turn, profile, schema, "dialogue") for turn, profile in walk(dialogue, schema)]
+
+
+def _turn_example(single: SingleTurn, schema: ProfileSchema) -> PolicyExample:
+    return infer_example(single.turn, profile_of(single.profile, schema), schema, "turn")
+
+
+def _request_examples(dialogue: LabelledDialogue, schema: ProfileSchema) -> list[PolicyExample]:
+    profile = final_profile(dialogue, schema)
+    return [needs_example(r.request, order_needs(r), profile, schema, "dialogue") for r in dialogue.requests]
+
+
+def order_needs(request: LabelledRequest) -> tuple[str, ...]:
+    """Return the needed slots with the missing ones first: they decide what to ask."""
+    return (*request.missing, *(path for path in request.needs if path not in request.missing))
+
+
+def _needless(
+    dialogues: Sequence[LabelledDialogue], schema: ProfileSchema, rng: random.Random, count: int
+) -> list[PolicyExample]:
+    pairs = [(turn.utterance, profile) for d in dialogues for turn, profile in walk(d, schema) if not turn.facts]
+    return [needs_example(text, (), profile, schema, "dialogue") for text, profile in rng.sample(pairs, min(count, len(pairs)))]
+
+
+_CLAUSE = re.compile(r"[^.!?;,\n]+")
+_SLOT_POLARITY = {
+    "general.strong_dislikes": Polarity.DISLIKE,
+    "communication.topics_to_avoid": Polarity.AVOID,
+    "finance.ethical_constraints": Polarity.AVOID,
+    "environment.sensitivities": Polarity.AVOID,
+    "learning.provider_constraints": Polarity.REQUIRE,
+    "work.benefits_required": Polarity.REQUIRE,
+    "tech.purchase_constraints": Polarity.REQUIRE,
+    "pets.constraints": Polarity.REQUIRE,
+    "diet.restrictions": Polarity.AVOID,
+    "beauty.product_constraints": Polarity.REQUIRE,
+    "fashion.material_constraints": Polarity.REQUIRE,
+    "home.furnishing_constraints": Polarity.REQUIRE,
+}
+"""Polarity that the slot itself gives (the bank's NOTES.md)."""
+_KIND_WEIGHTS = {"explicit": 26, "implied": 28, "negative": 8, "update": 8, "retract": 5, "third_party": 15, "hypothetical": 10}
+
+
+class BankComposer:
+    """Draws turns and requests from the phrase bank: from the patterns for training, or from those held out."""
+
+    def __init__(
+        self, bank: Sequence[PhraseRecord], schema: ProfileSchema, rng: random.Random, *, held_out: bool = False
+    ) -> None:
+        self.bank = [record for record in bank if record.slot in schema.slots]
+        self.schema = schema
+        self.rng = rng
+        self._patterns = PhraseRecord.unseen if held_out else PhraseRecord.trained
+
+    def turn(self, kind: str | None = None, record: PhraseRecord | None = None) -> tuple[LabelledTurn, Profile]:
+        """Compose a turn: one pattern, or two in three cases of ten, and a profile of other slots before it."""
+        count = 1 if kind or self.rng.random() < 0.7 else 2
+        records = [record] if record else self.rng.sample(self.bank, count)
+        parts = [self._part(chosen, kind) for chosen in records]
+        others = [self._persona_slot(chosen) for chosen in self.rng.sample(self.bank, self.rng.choice((0, 0, 1, 2, 4)))]
+        before = [slot for _, _, slot in parts if slot is not None]
+        taken = {chosen.slot for chosen in records}
+        profile = profile_of([*(slot for slot in others if slot.path not in taken), *before], self.schema)
+        facts = tuple(fact for _, fact, _ in parts if fact is not None)
+        return LabelledTurn(" ".join(text for text, _, _ in parts), facts), profile
+
+    def request(self) -> PolicyExample:
+        """Compose a request that needs the record's slot, which the profile knows in half of the cases."""
+        record = self.rng.choice([record for record in self.bank if self._patterns(record, "requests")])
+        others = [r for r in self.rng.sample(self.bank, self.rng.randint(0, 10)) if r.slot != record.slot]
+        known = [*others, record] if self.rng.random() < 0.5 else others
+        profile = profile_of(map(self._persona_slot, known), self.schema)
+        return needs_example(self.rng.choice(self._patterns(record, "requests")), [record.slot], profile, self.schema, "bank")
+
+    def _persona_slot(self, record: PhraseRecord, value: str | None = None) -> PersonaSlot:
+        phrase = value or self.rng.choice(record.values)
+        polarity, label = self._polarity(record, "explicit", phrase)
+        return PersonaSlot(record.slot, record.labels.get(phrase, label), polarity)
+
+    def _part(self, record: PhraseRecord, kind: str | None) -> tuple[str, Fact | None, PersonaSlot | None]:
+        """Return a text, the fact it reveals, and the slot value that must stand in the profile before it."""
+        kinds = {k: weight for k, weight in _KIND_WEIGHTS.items() if self._patterns(record, k)}
+        kind = kind or self.rng.choices(list(kinds), list(kinds.values()))[0]
+        value = self.rng.choice(record.values)
+        old = self.rng.choice([other for other in record.values if other != value])
+        text = self.rng.choice(self._patterns(record, kind)).replace("{v}", value).replace("{old}", old)
+        if kind in ("third_party", "hypothetical"):
+            return text, None, None
+        polarity, label = self._polarity(record, kind, value)
+        op = {"update": OpKind.UPDATE, "retract": OpKind.RETRACT}.get(kind, OpKind.ADD)
+        fact = Fact(record.slot, record.labels.get(value, label), clause_with(text, value), op, polarity)
+        before = {"update": old, "retract": value}.get(kind)
+        return text, fact, None if before is None else self._persona_slot(record, before)
+
+    def _polarity(self, record: PhraseRecord, kind: str, value: str) -> tuple[Polarity, str]:
+        slot = self.schema.slots[record.slot]
+        if kind == "negative":
+            return (Polarity.DISLIKE if slot.type is SlotType.PREF else Polarity.AVOID), value
+        if re.match(r"(?i)no ", value):
+            return Polarity.AVOID, value[3:]
+        if slot.short in _SLOT_POLARITY:
+            return _SLOT_POLARITY[slot.short], value
+        return (Polarity.LIKE if slot.type is SlotType.PREF else Polarity.NEUTRAL), value
+
+
+def clause_with(text: str, value: str) -> str:
+    """Return the clause of a text that holds the value, or the one that shares most with it; at most 14 words."""
+    start = text.casefold().find(value.casefold())
+    clauses = [(m.start(), m[0].strip()) for m in _CLAUSE.finditer(text) if m[0].strip()]
+    holding = [clause for at, clause in clauses if at <= start < at + len(clause) + 2 and value.casefold() in clause.casefold()]
+    clause = holding[0] if holding else max((clause for _, clause in clauses), key=lambda c: value_overlap(c, value))
+    words = clause.split()
+    if len(words) <= 14:
+        return clause
+    return value if value.casefold() in clause.casefold() else " ".join(words[:14])

@@ -1,0 +1,237 @@
+"""Supervised fine-tuning of the policy: a LoRA on the embedded model's own (dequantised) weights.
+
+Turn-decomposed with teacher forcing, loss on completions only (paper section 3.5 and Table 2's SFT); both tasks, ``infer`` and
+``needs``, in one adapter. ``train.export`` turns the result into the GGUF adapter that is served.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, get_scheduler
+from trl import SFTConfig, SFTTrainer
+
+from personalagent.train.optimizer import MasterAdamW
+from personalagent.train.samples import PolicyExample
+
+PROMPT = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+"""The chat form in which the policy is served: ChatML without a system message."""
+END = "<|im_end|>"
+LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True, slots=True)
+class SFTSettings:
+    """Hyper-parameters of one run."""
+
+    rank: int = 12
+    alpha: int = 24
+    first_layer: int = 4
+    """Layers below carry no adapter: their backward pass is saved and the file stays under 12 MB."""
+    learning_rate: float = 4e-4
+    batch_size: int = 16
+    warmup_steps: int = 20
+    schedule: str = "cosine"
+    """``cosine`` to zero, or ``constant`` for a stage that another one follows."""
+    epochs: float = 1.0
+    max_steps: int = -1
+    """Stop after this many steps whatever the epochs; -1 for no limit."""
+    max_length: int = 512
+    """Tokens; longer examples are left out and counted."""
+    seed: int = 0
+    save_steps: int = 100
+    threads: int = 0
+    """Torch threads; 0 for torch's own choice."""
+
+
+def load_backbone(weights: Path, *, dtype: torch.dtype = torch.bfloat16) -> tuple[Any, Any]:
+    """Load model and tokenizer from a GGUF file, dequantised."""
+    folder, name = str(weights.parent), weights.name
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=name, dtype=dtype, attn_implementation="eager", quantization_config=GgufConfig(dequantize=True)
+    )
+    return model, tokenizer
+
+
+def tokenise(examples: Sequence[PolicyExample], tokenizer: Any, max_length: int) -> tuple[Dataset, int]:
+    """Return rows of input_ids and completion_mask, and how many examples were too long."""
+    rows, too_long = [], 0
+    for example in examples:
+        prompt = tokenizer(PROMPT.format(prompt=example.prompt), add_special_tokens=False).input_ids
+        completion = tokenizer(example.completion + END, add_special_tokens=False).input_ids
+        if len(prompt) + len(completion) > max_length:
+            too_long += 1
+            continue
+        rows.append({"input_ids": prompt + completion, "completion_mask": [0] * len(prompt) + [1] * len(completion)})
+    return Dataset.from_list(rows), too_long
+
+
+class PolicyTrainer(SFTTrainer):  # type: ignore[misc]  # trl carries no types
+    """TRL's trainer with logits in the model's own type and only where a completion stands.
+
+    TRL's fused head multiplies in float32, tile by tile; on a CPU with bfloat16 units this is a third faster per step.
+    """
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        """Return the mean negative log-likelihood of the completion tokens."""
+        language_model = model.get_base_model()
+        hidden = language_model.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+        labels = inputs["labels"][:, 1:]
+        is_completion = labels != -100
+        logits = language_model.lm_head(hidden.last_hidden_state[:, :-1][is_completion])
+        total = torch.nn.functional.cross_entropy(logits.float(), labels[is_completion], reduction="sum")
+        return total / (is_completion.sum() if num_items_in_batch is None else num_items_in_batch)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load an adapter into the parameters that the optimiser steps; PEFT's own loading would put others in their place."""
+        saved = load_file(str(Path(resume_from_checkpoint) / "adapter_model.safetensors"))
+        for name, tensor in get_peft_model_state_dict(self.model).items():
+            tensor.copy_(saved[name])
+
+
+def train(
+    examples: Sequence[PolicyExample],
+    *,
+    weights: Path,
+    output: Path,
+    settings: SFTSettings,
+    init_adapter: Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Fine-tune and write ``output/adapter`` (PEFT) and ``output/manifest.json``.
+
+    Args:
+        init_adapter: a PEFT adapter to go on from, instead of a fresh one.
+        resume: go on from the last checkpoint of ``output``, exactly where it stopped.
+    """
+    started = time.time()
+    earlier = None if init_adapter is None else _manifest_of(init_adapter)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    model, tokenizer = load_backbone(weights)
+    model = _with_adapter(model, settings, init_adapter)
+    dataset, too_long = tokenise(examples, tokenizer, settings.max_length)
+    optimizer = MasterAdamW([p for p in model.parameters() if p.requires_grad], lr=settings.learning_rate)
+    steps = settings.max_steps if settings.max_steps > 0 else int(len(dataset) / settings.batch_size * settings.epochs) + 1
+    schedule = get_scheduler(
+        "cosine" if settings.schedule == "cosine" else "constant_with_warmup", optimizer, settings.warmup_steps, steps
+    )
+    config = _config(settings, output, progress)
+    trainer = PolicyTrainer(
+        model=model, args=config, train_dataset=dataset, processing_class=tokenizer, optimizers=(optimizer, schedule)
+    )
+    result = trainer.train(resume_from_checkpoint=resume)
+    adapter = output / "adapter"
+    trainer.model.save_pretrained(str(adapter))
+    facts = {
+        "task": "sft",
+        "init_adapter": earlier,
+        "backbone": weights.name,
+        "backbone_sha256": _sha256(weights),
+        "data_sha256": examples_sha256(examples),
+        "examples": dict(Counter(f"{e.task}/{e.origin}" for e in examples)),
+        "examples_too_long": too_long,
+        "tokens": sum(map(len, dataset["input_ids"])),
+        "settings": asdict(settings),
+        "steps": result.global_step,
+        "training_loss": round(result.training_loss, 4),
+        "wall_s": round(time.time() - started),
+        **_circumstances(),
+    }
+    (output / "manifest.json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
+    (output / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n", "utf-8")
+    return adapter
+
+
+def _config(settings: SFTSettings, output: Path, progress: bool) -> SFTConfig:
+    return SFTConfig(
+        output_dir=str(output / "checkpoints"),
+        per_device_train_batch_size=settings.batch_size,
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        max_length=settings.max_length,
+        completion_only_loss=True,
+        train_sampling_strategy="group_by_length",
+        gradient_checkpointing=False,
+        max_grad_norm=1.0,
+        logging_steps=10,
+        save_steps=settings.save_steps,
+        save_total_limit=2,
+        seed=settings.seed,
+        report_to="none",
+        bf16=False,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_num_workers=0,
+        disable_tqdm=not progress,
+    )
+
+
+def _circumstances() -> dict[str, Any]:
+    """Return the code, the packages and the machine of a run, for its manifest."""
+    return {
+        "commit": commit(),
+        "versions": {name: version(name) for name in ("torch", "transformers", "peft", "trl")},
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+    }
+
+
+def _with_adapter(model: Any, settings: SFTSettings, init_adapter: Path | None) -> Any:
+    if init_adapter is not None:
+        return PeftModel.from_pretrained(model, str(init_adapter), is_trainable=True, autocast_adapter_dtype=False)
+    layers = list(range(settings.first_layer, model.config.num_hidden_layers))
+    lora = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=list(LINEAR), layers_to_transform=layers)
+    return get_peft_model(model, lora, autocast_adapter_dtype=False)
+
+
+def _manifest_of(adapter: Path) -> Any:
+    """Return the manifest of the run that made an adapter; its hash where it came without one."""
+    manifest = adapter.parent / "manifest.json"
+    if manifest.is_file():
+        return json.loads(manifest.read_text("utf-8"))
+    return {"adapter_sha256": _sha256(adapter / "adapter_model.safetensors")}
+
+
+def examples_sha256(examples: Sequence[PolicyExample]) -> str:
+    """Return the hash that identifies a list of training examples."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(json.dumps(asdict(example), ensure_ascii=False, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def commit() -> str:
+    """Return the commit of the working tree, with ``+`` where it has changes; ``unknown`` outside a repository."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],  # noqa: S607 - git from PATH
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parent,
+        )
+    except OSError:  # no git on this machine
+        return "unknown"
+    return described.stdout.strip() or "unknown"
