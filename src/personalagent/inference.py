@@ -342,13 +342,15 @@ def nearest_slot(name: str, schema: ProfileSchema) -> Slot | None:
     return schema.by_short[near[0]] if near else None
 
 
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""What no database keeps: NUL, and halves of surrogate pairs."""
 _NULLS = frozenset({"", "none", "null", "n/a", "na", "unknown", "not stated", "-"})
 
 
 def normalise(value: str, slot: Slot) -> str | None:
     """Return the value in the form of its slot's type; None when it is not one (unknown is never stored as a value)."""
     value = " ".join(value.split())
-    if value.casefold() in _NULLS or len(value) > 200:
+    if value.casefold() in _NULLS or len(value) > 200 or _UNSTORABLE.search(value):
         return None
     if slot.type is SlotType.ENUM:
         label = re.sub(r"[\s-]+", "_", value.casefold())

@@ -1,0 +1,159 @@
+"""``personalagent bench``: how well a policy does, by the same code as serving."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from personalagent.agent import notation_of
+from personalagent.bench.infer import Job, NeedsRow, TurnRow, jobs_of, run_job, run_requests, summarise
+from personalagent.bench.manifest import manifest_of
+from personalagent.cli.doors import AsJson, schema_of, settings_of
+from personalagent.cli.terminal import counting, emit, note, out
+from personalagent.cli.views import plain_table
+from personalagent.config import Settings
+from personalagent.datasets.corpus import Corpus, load_corpus
+from personalagent.errors import UsageError
+from personalagent.inference import Notation
+from personalagent.llm.base import LLM, open_llm
+from personalagent.llm.models import find_model
+from personalagent.schema import ProfileSchema
+
+app = typer.Typer(no_args_is_help=True, help="Measure a policy.")
+Data = Annotated[Path, typer.Option("--data", help="The corpus folder.")]
+CORPUS = Path("data/corpus")
+
+
+@app.callback()
+def bench() -> None:
+    """Measure a policy."""
+
+
+@app.command()
+def infer(
+    context: typer.Context,
+    data: Data = CORPUS,
+    split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Which personas.")] = "test",
+    limit_dialogues: Annotated[int | None, typer.Option(min=1, help="Only the first so many dialogues.")] = None,
+    bank_patterns: Annotated[int, typer.Option(min=0, help="Held-out bank patterns of each kind that reveals nothing.")] = 60,
+    policy: Annotated[str | None, typer.Option(help="The policy, as the setting of that name.")] = None,
+    adapter: Annotated[str | None, typer.Option(metavar="PATH|none|default", help="The LoRA of the embedded policy.")] = None,
+    notation: Annotated[
+        Literal["compact", "general"] | None, typer.Option(help="What the policy writes; compact where it has an adapter.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Which bank patterns are drawn.")] = 0,
+    output: Annotated[Path | None, typer.Option("--out", help="Write manifest, summary and rows to this JSON file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure profile inference and needs on personas that were never trained on."""
+    settings = settings_of(context, policy=policy, adapter=adapter)
+    schema = schema_of(settings)
+    corpus = _limited(load_corpus(data), split, limit_dialogues)
+    _refuse_unwritable(output)
+    llm = open_llm(settings.policy, "policy", settings)
+    written = notation or notation_of(llm)
+    started = time.monotonic()
+    rows, needs = asyncio.run(
+        _run(llm, corpus, schema, split, jobs_of(corpus, schema, split, bank_patterns=bank_patterns, seed=seed), written)
+    )
+    facts = {
+        "split": split,
+        "notation": written,
+        "dialogues": len(corpus.dialogues_of(split)),
+        "bank_patterns": bank_patterns,
+        "turns": len(rows),
+        "requests": len(needs),
+        "categories": len(schema.categories),
+        "slots": len(schema),
+        "wall_s": round(time.monotonic() - started, 1),
+    }
+    manifest = manifest_of("bench infer", policy=llm, weights=_weights(settings), data=data, seed=seed, facts=facts)
+    _report(manifest, rows, needs, output=output, as_json=as_json)
+
+
+def _report(manifest: dict[str, Any], rows: list[TurnRow], needs: list[NeedsRow], *, output: Path | None, as_json: bool) -> None:
+    summary = summarise(rows, needs)
+    if output is not None:
+        report = {"manifest": manifest, "summary": summary, "rows": [*map(asdict, rows), *map(asdict, needs)]}
+        output.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        note(f"written to {output}")
+    if as_json:
+        emit({"manifest": manifest, "summary": summary})
+    else:
+        _show(summary)
+
+
+async def _run(
+    llm: LLM, corpus: Corpus, schema: ProfileSchema, split: Literal["train", "dev", "test"], jobs: list[Job], notation: Notation
+) -> tuple[list[TurnRow], list[NeedsRow]]:
+    """Do the jobs one after the other, so that a turn's time is its own."""
+    rows: list[TurnRow] = []
+    needs: list[NeedsRow] = []
+    dialogues = corpus.dialogues_of(split)
+    try:
+        with counting("dialogues and turns", len(jobs)) as advance:
+            for job in jobs:
+                rows += await run_job(job, llm=llm, schema=schema, notation=notation)
+                advance()
+        with counting("requests, by dialogue", len(dialogues)) as advance:
+            for dialogue in dialogues:
+                alone = Corpus((dialogue,), (), (), corpus.held_out)
+                needs += await run_requests(alone, split, llm=llm, schema=schema, notation=notation)
+                advance()
+    finally:
+        await llm.aclose()
+    return rows, needs
+
+
+def _limited(corpus: Corpus, split: Literal["train", "dev", "test"], limit: int | None) -> Corpus:
+    """Keep the first dialogues of a split; with a limit, single turns are left out."""
+    chosen = corpus.dialogues_of(split)
+    if not chosen:
+        raise UsageError(f"expected dialogues in the split {split!r} of the corpus, got none; look at its split.json")
+    return corpus if limit is None else Corpus(chosen[:limit], (), corpus.bank, corpus.held_out)
+
+
+def _refuse_unwritable(output: Path | None) -> None:
+    """Say now, not after the run, that the results cannot be written."""
+    if output is not None and not output.parent.is_dir():
+        raise UsageError(f"expected --out in a folder that exists, got {str(output)!r}; create {str(output.parent)!r} first")
+
+
+def _weights(settings: Settings) -> Path | None:
+    kind, _, name = settings.policy.partition(":")
+    return find_model(name or settings.embedded_model, settings.models_dir) if kind == "embedded" else None
+
+
+def _show(summary: dict[str, Any]) -> None:
+    table = plain_table("measure", "value", "95 %", "of")
+    for level, ratio in summary["facts"].items():
+        for name in ("precision", "recall", "f1"):
+            of = ratio["predicted"] if name == "precision" else ratio["gold"]
+            table.add_row(f"facts, {level}: {name}", _text(ratio[name]), _text(ratio["f1_95"]) if name == "f1" else "", str(of))
+    for kind, rate in summary["false_fact_rate"].items():
+        table.add_row(f"false facts on turns: {kind}", _text(rate["rate"]), _text(rate["rate_95"]), str(rate["turns"]))
+    for op, change in summary["change"].items():
+        table.add_row(f"{op}: accuracy", _text(change["accuracy"]), "", str(change["gold"]))
+    if summary["needs"]:
+        for name in ("f1", "asked_the_right_slot", "asks_when_insufficient", "asks_when_sufficient"):
+            table.add_row(
+                f"needs: {name.replace('_', ' ')}", _text(summary["needs"][name]), "", str(summary["needs"]["requests"])
+            )
+    for name, spread in summary["cost"].items():
+        table.add_row(f"{name.replace('_', ' ')} a turn: p50, p95", f"{_text(spread['p50'])}, {_text(spread['p95'])}", "", "")
+    table.add_row(
+        "outcomes", ", ".join(f"{name} {count}" for name, count in summary["outcomes"].items()), "", str(summary["turns"])
+    )
+    out().print(table)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "not measured"
+    return " to ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

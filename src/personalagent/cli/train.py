@@ -1,0 +1,108 @@
+"""``personalagent train``: a policy for the embedded model. Needs ``pip install 'personalagent[train]'``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from personalagent.cli.bench import CORPUS, Data
+from personalagent.cli.data import Stage
+from personalagent.cli.doors import AsJson, schema_of, settings_of
+from personalagent.cli.terminal import emit, note, say
+from personalagent.datasets.corpus import load_corpus
+from personalagent.errors import EnvironmentProblem, UsageError
+from personalagent.llm.models import find_model
+from personalagent.train.samples import STAGES, compose
+
+app = typer.Typer(no_args_is_help=True, help="Train a policy for the embedded model.")
+Model = Annotated[
+    str | None, typer.Option(help="The backbone: a known model or a GGUF file; the setting embedded_model when left out.")
+]
+
+
+@contextmanager
+def _train_extra() -> Iterator[None]:
+    """Turn a missing training package into what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise EnvironmentProblem(
+            f"expected the training packages, got no {error.name!r}; pip install 'personalagent[train]'"
+        ) from error
+
+
+@app.command()
+def sft(
+    context: typer.Context,
+    output: Annotated[Path, typer.Option(help="The folder of the run: checkpoints, adapter, manifest.")],
+    data: Data = CORPUS,
+    stage: Stage = "breadth",
+    init_adapter: Annotated[Path | None, typer.Option(help="Go on from this PEFT adapter instead of a fresh one.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --output.")] = False,
+    model: Model = None,
+    rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA.")] = 12,
+    alpha: Annotated[int, typer.Option(min=1, help="Its scale is alpha / rank.")] = 24,
+    first_layer: Annotated[int, typer.Option(min=0, help="Layers below carry no adapter.")] = 4,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 4e-4,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 16,
+    warmup_steps: Annotated[int, typer.Option(min=0, help="Steps until the peak.")] = 20,
+    schedule: Annotated[
+        Literal["cosine", "constant"], typer.Option(help="cosine to zero, or constant before another stage.")
+    ] = "cosine",
+    epochs: Annotated[float, typer.Option(help="Times through the examples.")] = 1.0,
+    max_steps: Annotated[int, typer.Option(help="Stop after so many steps; -1 for no limit.")] = -1,
+    max_length: Annotated[int, typer.Option(min=1, help="Tokens; longer examples are left out and counted.")] = 512,
+    seed: Annotated[int, typer.Option(help="Of the examples and of the run.")] = 0,
+    save_steps: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
+    threads: Annotated[int, typer.Option(min=0, help="Torch threads; 0 for torch's own choice.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a LoRA for both tasks, with checkpoints and a manifest."""
+    with _train_extra():
+        from personalagent.train.sft import SFTSettings, train
+    settings = settings_of(context)
+    weights = find_model(model or settings.embedded_model, settings.models_dir)
+    if resume and not any((output / "checkpoints").glob("checkpoint-*")):
+        raise UsageError(f"expected a checkpoint in {str(output / 'checkpoints')!r}, got none; leave out --resume to start")
+    if init_adapter is not None and not (init_adapter / "adapter_config.json").is_file():
+        raise UsageError(f"expected a PEFT adapter folder, got {str(init_adapter)!r}; give the 'adapter' folder of a run")
+    examples = compose(load_corpus(data), schema_of(settings), seed=seed, mixture=STAGES[stage])
+    note(f"{len(examples)} examples, backbone {weights.name}")
+    adapter = train(
+        examples,
+        weights=weights,
+        output=output,
+        settings=SFTSettings(**{each.name: context.params[each.name] for each in fields(SFTSettings)}),
+        init_adapter=init_adapter,
+        resume=resume,
+    )
+    if as_json:
+        emit({"adapter": str(adapter), "manifest": str(output / "manifest.json"), "examples": len(examples)})
+    else:
+        say(f"{adapter}; make it servable with: personalagent train export {adapter} --output policy.gguf")
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="The 'adapter' folder of a training run.")],
+    output: Annotated[Path, typer.Option(help="The GGUF file to write.")],
+    model: Model = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a trained adapter as the GGUF file that llama.cpp serves; use it with --set adapter=FILE."""
+    with _train_extra():
+        from personalagent.train.export import export_adapter
+    settings = settings_of(context)
+    if not output.parent.is_dir():
+        raise UsageError(f"expected --output in a folder that exists, got {str(output)!r}; create {str(output.parent)!r} first")
+    written = export_adapter(adapter, output, backbone=find_model(model or settings.embedded_model, settings.models_dir))
+    if as_json:
+        emit({"path": str(written), "size_bytes": written.stat().st_size})
+    else:
+        say(f"{written} ({written.stat().st_size / 10**6:.1f} MB)")
