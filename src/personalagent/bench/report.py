@@ -46,9 +46,14 @@ def infer_table(runs: Sequence[Mapping[str, Any]]) -> str:
         ("completion tokens, p50 / p95", [_spread(run["summary"]["cost"]["completion_tokens"]) for run in runs]),
         ("held-out personas / turns in all", [f"{run['summary']['personas']} / {run['summary']['turns']}" for run in runs]),
     ]
-    names = [str(run["manifest"]["name"]) for run in runs]
+    names = [_name(run["manifest"]) for run in runs]
     lines = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     return "\n".join(lines + [f"| {label} | " + " | ".join(cells) + " |" for label, cells in rows])
+
+
+def _name(manifest: Mapping[str, Any]) -> str:
+    trained = "trained policy, as served" if manifest["adapter"] else "base model"
+    return f"{trained} ({manifest['notation']} prompt)"
 
 
 def _number(value: float | None, digits: int = 2) -> str:
