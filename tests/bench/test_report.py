@@ -14,9 +14,9 @@ RUNS = sorted((ROOT / "results").glob("infer-*.json"))
 
 
 def test_the_readme_shows_the_committed_results() -> None:
-    assert RUNS, "expected result files in results/"
     readme = (ROOT / "README.md").read_text("utf-8")
-    assert with_table(readme, infer_table([load_run(path) for path in RUNS])) == readme
+    table = infer_table([load_run(path) for path in RUNS]) if RUNS else "Not measured yet."
+    assert with_table(readme, table) == readme
 
 
 def test_a_readme_without_markers_is_refused() -> None:

@@ -110,9 +110,7 @@ def greedy(model: Any, tokenizer: Any, text: str, count: int) -> list[int]:
 
 async def served(llm: EmbeddedLLM, text: str, count: int) -> str:
     """Return what llama.cpp writes after a user message."""
-    completion = await llm.complete([Message("user", text)], max_tokens=count, temperature=0.0, seed=0)
-    await llm.aclose()
-    return completion.text
+    return (await llm.complete([Message("user", text)], max_tokens=count, temperature=0.0, seed=0)).text
 
 
 async def test_a_random_adapter_answers_the_same_in_both(exported: tuple[str, Path, Any, Path, Path]) -> None:
@@ -122,8 +120,11 @@ async def test_a_random_adapter_answers_the_same_in_both(exported: tuple[str, Pa
     expected = tokenizer.decode(greedy(adapted, tokenizer, "I live in Porto", 12), skip_special_tokens=True)
     with adapted.disable_adapter():
         bare = tokenizer.decode(greedy(adapted, tokenizer, "I live in Porto", 12), skip_special_tokens=True)
-    assert (await served(EmbeddedLLM(weights, adapter=output), "I live in Porto", 12)).strip() == expected.strip()
-    assert (await served(EmbeddedLLM(weights), "I live in Porto", 12)).strip() == bare.strip() != expected.strip()
+    policy, responder = (EmbeddedLLM(weights, adapter=output, adapter_scale=scale) for scale in (1.0, 0.0))
+    assert (await served(policy, "I live in Porto", 12)).strip() == expected.strip()
+    assert (await served(responder, "I live in Porto", 12)).strip() == bare.strip() != expected.strip()
+    await policy.aclose()
+    await responder.aclose()
 
 
 def test_a_folder_without_an_adapter_is_refused(tmp_path: Path) -> None:
@@ -154,15 +155,18 @@ async def test_the_real_backbone_with_an_adapter_answers_the_same_in_both(
     output = export_adapter(tmp_path / "adapter", tmp_path / "lora.gguf", backbone=qwen)
     dialogue = corpus.dialogues_of("test")[0]
     prompts = [infer_example(turn, profile, schema, "dialogue").prompt for turn, profile in walk(dialogue, schema)][:4]
+    policy, responder = (EmbeddedLLM(qwen, adapter=output, adapter_scale=scale, timeout_s=900) for scale in (1.0, 0.0))
     gaps, changed = [], 0
     for prompt in prompts:
-        written = await served(EmbeddedLLM(qwen, adapter=output), prompt, 12)
-        changed += written != await served(EmbeddedLLM(qwen), prompt, 12)
+        written = await served(policy, prompt, 12)
+        changed += written != await served(responder, prompt, 12)
         start = tokenizer(PROMPT.format(prompt=prompt), add_special_tokens=False).input_ids
         tokens = tokenizer(written, add_special_tokens=False).input_ids
         with torch.no_grad():
             logits = adapted(input_ids=torch.tensor([start + tokens])).logits[0, len(start) - 1 : -1]
         gaps += [float(row.max() - row[token]) for row, token in zip(logits, tokens, strict=True)]
+    await policy.aclose()
+    await responder.aclose()
     assert changed == len(prompts)
     assert len(gaps) > 20
     assert max(gaps) <= 0.5, gaps

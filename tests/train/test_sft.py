@@ -20,6 +20,8 @@ from personalagent.train.samples import PolicyExample  # noqa: E402
 from personalagent.train.sft import (  # noqa: E402
     PolicyTrainer,
     SFTSettings,
+    _config,
+    _with_adapter,
     commit,
     examples_sha256,
     load_backbone,
@@ -74,15 +76,13 @@ def test_an_example_that_is_too_long_is_left_out_and_counted(backbone: tuple[Any
 
 @pytest.fixture
 def trainer(backbone: tuple[Any, Any], tmp_path: Path) -> PolicyTrainer:
-    """A trainer of two examples in one batch, on a fresh adapter."""
-    from peft import LoraConfig, get_peft_model
-    from trl import SFTConfig
-
+    """A trainer of two examples in one batch, on a fresh adapter in float32, configured as a run is."""
     model, tokenizer = backbone
     dataset, _ = tokenise([EXAMPLES[0], EXAMPLES[-1]], tokenizer, 512)
-    config = SFTConfig(output_dir=str(tmp_path), per_device_train_batch_size=2, report_to="none", use_cpu=True, bf16=False)
-    lora = get_peft_model(copy.deepcopy(model), LoraConfig(r=2, target_modules=["q_proj"]))
-    return PolicyTrainer(model=lora, args=config, train_dataset=dataset, processing_class=tokenizer)
+    config = _config(SETTINGS, tmp_path, progress=False)
+    return PolicyTrainer(
+        model=_with_adapter(copy.deepcopy(model), SETTINGS, None), args=config, train_dataset=dataset, processing_class=tokenizer
+    )
 
 
 def test_the_loss_is_the_mean_over_the_completion_tokens_of_a_batch(trainer: PolicyTrainer) -> None:

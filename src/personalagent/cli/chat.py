@@ -13,6 +13,7 @@ import typer
 
 from personalagent.agent import PersonalAgent, Reply
 from personalagent.cli.doors import AsJson, Run, open_agent, settings_of
+from personalagent.cli.model import fetch_missing
 from personalagent.cli.terminal import emit, err, note, say
 from personalagent.cli.views import (
     attitude,
@@ -48,7 +49,10 @@ def chat(
     as_json: AsJson = False,
 ) -> None:
     """Talk with the agent; it shows what it learns, and why it asks."""
-    with open_agent(settings_of(context, consent=consent)) as (agent, run):
+    settings = settings_of(context, consent=consent)
+    if is_interactive():
+        fetch_missing(settings)
+    with open_agent(settings) as (agent, run):
         conversation = Conversation(agent, run, user_id, session_id, as_json=as_json)
         if is_interactive():
             conversation.interactive()

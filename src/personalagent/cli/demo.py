@@ -12,14 +12,11 @@ from personalagent.agent import PersonalAgent, Reply
 from personalagent.cli.assess import show_assessment
 from personalagent.cli.chat import reply_json
 from personalagent.cli.doors import AsJson, Run, open_agent, settings_of
-from personalagent.cli.model import pull_with_bar
+from personalagent.cli.model import fetch_missing
 from personalagent.cli.replay import keeping_nothing, play, show_costs, show_turn
 from personalagent.cli.terminal import emit, say
 from personalagent.cli.views import profile_json, show_profile, turn_json, value_line
-from personalagent.config import Settings
 from personalagent.datasets.replay import parse_dialogues
-from personalagent.errors import ModelMissingError
-from personalagent.llm.models import KNOWN, find_model
 
 USER = "demo"
 
@@ -31,18 +28,6 @@ def demo(context: typer.Context, as_json: AsJson = False) -> None:
     text = (files("personalagent") / "demo" / "dialogue.json").read_text("utf-8")
     with keeping_nothing() as store, open_agent(settings, store=store) as (agent, run):
         _play(agent, run, text, as_json=as_json)
-
-
-def fetch_missing(settings: Settings) -> None:
-    """Pull the embedded model that the settings name, where it is a known one and not on this machine."""
-    for spec in dict.fromkeys((settings.policy, settings.responder)):
-        kind, _, name = spec.partition(":")
-        model = name or settings.embedded_model
-        if kind == "embedded" and model in KNOWN:
-            try:
-                find_model(model, settings.models_dir)
-            except ModelMissingError:
-                pull_with_bar(model, settings.models_dir)
 
 
 def _play(agent: PersonalAgent, run: Run[Any], text: str, *, as_json: bool) -> None:

@@ -11,7 +11,9 @@ from rich.text import Text
 from personalagent.cli.doors import AsJson, settings_of
 from personalagent.cli.terminal import downloading, emit, out, say
 from personalagent.cli.views import plain_table
-from personalagent.llm.models import list_models, pull
+from personalagent.config import Settings
+from personalagent.errors import ModelMissingError
+from personalagent.llm.models import KNOWN, find_model, list_models, pull
 
 app = typer.Typer(no_args_is_help=True, help="The weights of the embedded model.")
 
@@ -65,3 +67,15 @@ def pull_with_bar(source: str, models_dir: Path) -> Path:
     """Fetch weights with a progress bar on standard error."""
     with downloading(source.rpartition("/")[2]) as progress:
         return pull(source, models_dir=models_dir, progress=progress)
+
+
+def fetch_missing(settings: Settings) -> None:
+    """Pull the embedded model that the settings name, where it is a known one and not on this machine."""
+    for spec in dict.fromkeys((settings.policy, settings.responder)):
+        kind, _, name = spec.partition(":")
+        model = name or settings.embedded_model
+        if kind == "embedded" and model in KNOWN:
+            try:
+                find_model(model, settings.models_dir)
+            except ModelMissingError:
+                pull_with_bar(model, settings.models_dir)

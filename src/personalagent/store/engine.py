@@ -232,7 +232,7 @@ def _parse(url: str) -> URL:
 def _private(file: Path) -> None:
     """Create the directory (0700) and the file (0600); SQLite gives -wal and -shm the mode of the file."""
     if not file.parent.exists():
-        file.parent.mkdir(parents=True, mode=0o700)
+        file.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
     os.close(os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600))
     if file.stat().st_mode & 0o077:
         file.chmod(0o600)
