@@ -7,39 +7,46 @@ from collections.abc import Callable
 from importlib.resources import files
 
 from personalagent.datasets.corpus import Corpus
-from tests.cli.conftest import LACTOSE, NO_FACTS, Cli
+from tests.cli.conftest import NO_FACTS, Cli, facts
 from tests.conftest import ROOT
 
 PACKAGED = json.loads((files("personalagent") / "demo" / "dialogue.json").read_text("utf-8"))
 
 
+DIALOGUE = PACKAGED["dialogue"]
+
+
 def test_the_dialogue_was_never_trained_on_and_is_as_in_the_corpus(corpus: Corpus) -> None:
-    assert PACKAGED["id"] in {dialogue.dialogue_id for dialogue in corpus.dialogues_of("test")}
+    assert DIALOGUE["id"] in {dialogue.dialogue_id for dialogue in corpus.dialogues_of("test")}
     records = [
         json.loads(line) for path in (ROOT / "data/corpus/dialogues").glob("*.jsonl") for line in path.open(encoding="utf-8")
     ]
-    (original,) = [record for record in records if record["id"] == PACKAGED["id"]]
-    assert all(request in original["requests"] for request in PACKAGED["requests"])
-    assert {**original, "requests": PACKAGED["requests"]} == PACKAGED
-
-
-def test_one_request_can_be_answered_and_one_cannot() -> None:
-    assert [request["sufficient"] for request in PACKAGED["requests"]] == [True, False]
+    (original,) = [record for record in records if record["id"] == DIALOGUE["id"]]
+    assert {**original, "requests": None} == {**DIALOGUE, "requests": None}
 
 
 def test_it_shows_what_each_turn_taught_then_two_replies_then_the_profile(cli: Cli, script: Callable[..., None]) -> None:
-    turns = [turn["user"] for session in PACKAGED["sessions"] for turn in session["turns"]]
-    replies = [LACTOSE if "lactose intolerant" in said else NO_FACTS for said in turns]
-    requests = [NO_FACTS, "health.allergies_intolerances", NO_FACTS, "purchase.budget_timeline"]
+    turns = [turn["user"] for session in DIALOGUE["sessions"] for turn in session["turns"]]
+    screen_reader = facts("digital_behavior.devices.accessibility_settings | add | neutral | screen reader | my screen reader")
+    replies = [screen_reader if "screen reader" in said else NO_FACTS for said in turns]
+    requests = [NO_FACTS, "devices.accessibility_settings", NO_FACTS, "tech.purchase_constraints"]
     script("policy", *replies, *requests)
-    script("responder", "A sorbet.", "A grey one.")
+    script("responder", "The one that speaks.", "A light one.")
     result = cli("demo")
     assert result.code == 0, result.err
-    for shown in ("“I'm lactose intolerant”", "A sorbet.", "decision: answer", "used: health.allergies_intolerances: lactose",
-                  "decision: answer and ask", "question: What's your budget", "The profile"):  # fmt: skip
+    for shown in (
+        "“my screen reader”",
+        "The one that speaks.",
+        "used: devices.accessibility_settings: screen reader",
+        "decision: answer\n",
+        "decision: answer and ask",
+        "question: Is there anything your next device must have",
+        "The profile",
+    ):
         assert shown in result.out
     script("policy", *replies, *requests)
-    script("responder", "A sorbet.", "A grey one.")
+    script("responder", "The one that speaks.", "A light one.")
     objects = cli("demo", "--json").lines
     assert len(objects) == len(turns) + 3
+    assert [each["decision"] for each in objects if "decision" in each] == ["answer", "answer_and_ask"]
     assert cli("verify", "--json").json["users"] == 0, "the demo keeps nothing"

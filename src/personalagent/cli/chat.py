@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ import typer
 from personalagent.agent import PersonalAgent, Reply
 from personalagent.cli.doors import AsJson, Run, open_agent, settings_of
 from personalagent.cli.model import fetch_missing
-from personalagent.cli.terminal import emit, err, note, say
+from personalagent.cli.terminal import emit, note, say, waiting
 from personalagent.cli.views import (
     attitude,
     operation_json,
@@ -105,7 +104,7 @@ class Conversation:
 
     def turn(self, text: str) -> None:
         """Send one utterance and show the reply, what it taught, and why a question is asked."""
-        with self._waiting():
+        with waiting():
             self.last = reply = self.run(self.agent.chat(self.user_id, text, session_id=self.session_id))
         self.session_id = reply.session_id
         if self.as_json:
@@ -183,13 +182,9 @@ class Conversation:
 
     def _catch_up(self) -> None:
         if self.agent.store.pending_turns(self.user_id):
-            with self._waiting():
+            with waiting():
                 done = [learned for learned in self.run(self.agent.catch_up(self.user_id)) if learned.inference is not None]
             note(f"{len(done)} earlier turn(s) that had waited for the policy are inferred now.")
-
-    def _waiting(self) -> AbstractContextManager[object]:
-        console = err()
-        return console.status("…", spinner="dots") if console.is_terminal else contextlib.nullcontext()
 
 
 def is_interactive() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from personalagent.agent import Learned, PersonalAgent
 from personalagent.cli.doors import AsJson, Run, open_agent, settings_of
-from personalagent.cli.terminal import counting, emit, out, printable, say
+from personalagent.cli.terminal import Advance, counting, emit, out, printable, say, waiting
 from personalagent.cli.views import operation_line, profile_json, refusal_line, show_profile, turn_json
 from personalagent.datasets.replay import ReplayDialogue, load_dialogues
 from personalagent.errors import DataError, LLMUnreachable
@@ -22,6 +22,7 @@ from personalagent.store import Store
 
 Shown = Callable[[str, Learned], None]
 """Called after every turn with what was said and what it taught."""
+Busy = Callable[[], AbstractContextManager[object]]
 
 
 def replay(
@@ -45,7 +46,7 @@ def replay(
                     _one(agent, run, each, user_id or each.dialogue_id, as_json=as_json, advance=advance)
         else:
             for each in dialogues:
-                _one(agent, run, each, user_id or each.dialogue_id, as_json=False, advance=lambda: None)
+                _one(agent, run, each, user_id or each.dialogue_id, as_json=False)
 
 
 def _chosen(dialogues: tuple[ReplayDialogue, ...], dialogue_id: str | None) -> tuple[ReplayDialogue, ...]:
@@ -71,16 +72,17 @@ def keeping_nothing(has_user: bool = False) -> Iterator[Store | None]:
 
 
 def _one(
-    agent: PersonalAgent, run: Run[Any], dialogue: ReplayDialogue, user_id: str, *, as_json: bool, advance: Callable[[], None]
+    agent: PersonalAgent, run: Run[Any], dialogue: ReplayDialogue, user_id: str, *, as_json: bool, advance: Advance | None = None
 ) -> None:
     def shown(utterance: str, learned: Learned) -> None:
-        advance()
+        if advance is not None:
+            advance()
         if as_json:
             emit(turn_json(learned), indent=None)
         else:
             show_turn(utterance, learned)
 
-    turns = play(agent, run, dialogue, user_id, shown)
+    turns = play(agent, run, dialogue, user_id, shown, busy=waiting if advance is None else nullcontext)
     profile = run(agent.profile(user_id))
     if as_json:
         emit(profile_json(user_id, profile), indent=None)
@@ -90,8 +92,10 @@ def _one(
     show_costs(turns)
 
 
-def play(agent: PersonalAgent, run: Run[Any], dialogue: ReplayDialogue, user_id: str, shown: Shown) -> list[Learned]:
-    """Let the agent learn every turn of a dialogue, in order.
+def play(
+    agent: PersonalAgent, run: Run[Any], dialogue: ReplayDialogue, user_id: str, shown: Shown, *, busy: Busy = nullcontext
+) -> list[Learned]:
+    """Let the agent learn every turn of a dialogue, in order; ``busy`` is entered while a turn is inferred.
 
     Raises:
         LLMUnreachable: the policy gave no answer; what was said until then is stored.
@@ -99,7 +103,8 @@ def play(agent: PersonalAgent, run: Run[Any], dialogue: ReplayDialogue, user_id:
     done: list[Learned] = []
     for session in dialogue.sessions:
         for turn in session.turns:
-            learned: Learned = run(agent.learn(user_id, turn.utterance, session_id=session.session_id))
+            with busy():
+                learned: Learned = run(agent.learn(user_id, turn.utterance, session_id=session.session_id))
             if turn.response is not None:
                 agent.store.set_response(user_id, learned.session_id, learned.turn_index, turn.response)
             shown(turn.utterance, learned)
@@ -113,7 +118,9 @@ def play(agent: PersonalAgent, run: Run[Any], dialogue: ReplayDialogue, user_id:
 
 
 def show_turn(utterance: str, learned: Learned) -> None:
-    """Print what was said and, below it, what it taught."""
+    """Print what was said and, below it, what it taught; a session's first turn under its id."""
+    if learned.turn_index == 0:
+        say(f"\nsession {learned.session_id}", style="dim")
     head = Text(f"{learned.turn_index + 1:>2}  ", style="bold")
     text = " ".join(printable(utterance).split())
     head.append(text if len(text) <= 400 else f"{text[:400]}… ({len(text)} characters)", style="default")

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from typing import IO, Any
 
@@ -121,3 +121,9 @@ def _tenths(title: str) -> Callable[[int, int | None], None]:
             note(f"{title}: {done // 10**6}{of} MB")
 
     return report
+
+
+def waiting() -> AbstractContextManager[object]:
+    """Show on standard error that something is under way, where that is a terminal."""
+    console = err()
+    return console.status("…", spinner="dots") if console.is_terminal else nullcontext()
