@@ -29,23 +29,23 @@ def test_it_shows_what_each_turn_taught_then_two_replies_then_the_profile(cli: C
     turns = [turn["user"] for session in DIALOGUE["sessions"] for turn in session["turns"]]
     screen_reader = facts("digital_behavior.devices.accessibility_settings | add | neutral | screen reader | my screen reader")
     replies = [screen_reader if "screen reader" in said else NO_FACTS for said in turns]
-    requests = [NO_FACTS, "devices.accessibility_settings", NO_FACTS, "tech.purchase_constraints"]
+    requests = [NO_FACTS, "devices.accessibility_settings", NO_FACTS, "pets.care_preferences"]
     script("policy", *replies, *requests)
-    script("responder", "The one that speaks.", "A light one.")
+    script("responder", "A piano tuner writes.", "Shade and water.")
     result = cli("demo")
     assert result.code == 0, result.err
     for shown in (
         "“my screen reader”",
-        "The one that speaks.",
+        "A piano tuner writes.",
         "used: devices.accessibility_settings: screen reader",
         "decision: answer\n",
         "decision: answer and ask",
-        "question: Is there anything your next device must have",
+        "question: Do you have any preferences on feeding",
         "The profile",
     ):
         assert shown in result.out
     script("policy", *replies, *requests)
-    script("responder", "The one that speaks.", "A light one.")
+    script("responder", "A piano tuner writes.", "Shade and water.")
     objects = cli("demo", "--json").lines
     assert len(objects) == len(turns) + 3
     assert [each["decision"] for each in objects if "decision" in each] == ["answer", "answer_and_ask"]

@@ -72,7 +72,7 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
         for check in checks:
             say(
                 Text(f"{check.status:<8}", style=styles[check.status]).append(
-                    f"{check.name:<12}{printable(check.detail)}", style="default"
+                    f"{check.name:<15}{printable(check.detail)}", style="default"
                 )
             )
     problems = sum(check.status == "problem" for check in checks)
