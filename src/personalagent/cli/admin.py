@@ -39,16 +39,14 @@ def verify(
     with Store.open(settings_of(context).database) as store:
         if user_id is not None:
             refuse_unknown_user(store, user_id)
-        report = store.verify()
-    mine = f"user {user_id!r}: "
-    problems = [each for each in report.problems if user_id is None or each.startswith(mine) or not each.startswith("user ")]
+        report = store.verify(user_id)
     if as_json:
-        emit({"users": report.users, "turns": report.turns, "operations": report.operations, "problems": problems})
+        emit(asdict(report))
     else:
-        for problem in problems:
+        for problem in report.problems:
             say(problem, style="red")
-        say(f"{report.users} users, {report.turns} turns, {report.operations} operations; {len(problems)} problems")
-    if problems:
+        say(f"{report.users} users, {report.turns} turns, {report.operations} operations; {len(report.problems)} problems")
+    if report.problems:
         raise typer.Exit(1)
 
 

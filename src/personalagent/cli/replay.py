@@ -108,11 +108,12 @@ def play(
             if turn.response is not None:
                 agent.store.set_response(user_id, learned.session_id, learned.turn_index, turn.response)
             shown(turn.utterance, learned)
-            if learned.inference is None:
+            if learned.error is not None:
                 raise LLMUnreachable(
-                    f"expected the policy {agent.policy.name!r} to answer turn {learned.turn_index} of {session.session_id}, got no answer; "
-                    "look at `personalagent doctor`, then replay again (a --user's turns are kept and inferred at the next chat)"
-                )
+                    f"expected the policy {agent.policy.name!r} to answer turn {learned.turn_index} of {session.session_id}, got no answer "
+                    f"({learned.error}); look at `personalagent doctor`, then replay again (a --user's turns are kept and inferred at "
+                    "the next chat)"
+                ) from learned.error
             done.append(learned)
     return done
 

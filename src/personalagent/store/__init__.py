@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from personalagent.store.codec import dump_operations, dump_profile, parse_operations, parse_profile
-from personalagent.store.records import AskState, Commit, Forgotten, InferenceState, SlotAsk, StoredTurn
+from personalagent.store.records import EVERY_SLOT, AskState, Commit, Forgotten, InferenceState, SlotAsk, StoredTurn
 from personalagent.store.sql import Store
 from personalagent.store.verify import VerifyReport
 
 __all__ = [
+    "EVERY_SLOT",
     "AskState",
     "Commit",
     "Forgotten",

@@ -16,12 +16,18 @@ class InferenceState(StrEnum):
     DONE = "done"
 
 
+EVERY_SLOT = "*"
+"""Stands for the slot where the user wants no questions at all (declined), or takes that back (answered)."""
+
+
 class AskState(StrEnum):
     """What became of a clarifying question."""
 
     ASKED = "asked"
     ANSWERED = "answered"
     DECLINED = "declined"
+    UNANSWERED = "unanswered"
+    """The user went on with something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class SlotAsk:
 
     session_id: str
     path: str
+    """The slot, or ``EVERY_SLOT``."""
     state: AskState
     at: datetime
 

@@ -257,17 +257,17 @@ class Store:
             rows = connection.execute(query.order_by(slot_asks.c.at, slot_asks.c.path)).mappings().all()
         return tuple(SlotAsk(row["session_id"], row["path"], AskState(row["state"]), row["at"]) for row in rows)
 
-    def verify(self) -> VerifyReport:
-        """Recompute every profile from its log and compare; report whatever does not fit."""
+    def verify(self, user_id: str | None = None) -> VerifyReport:
+        """Recompute every profile from its log, or one user's, and compare; report whatever does not fit."""
         problems = list(self._database.damage())
         turn_count = operation_count = 0
-        user_ids = self.users()
-        for user_id in user_ids:
+        user_ids = self.users() if user_id is None else (user_id,)
+        for each in user_ids:
             with self._database.writing() as connection:
-                if not exists(connection, users, {"user_id": user_id}):
+                if not exists(connection, users, {"user_id": each}):
                     continue
-                lock_user(connection, user_id)
-                report = verify_user(connection, user_id)
+                lock_user(connection, each)
+                report = verify_user(connection, each)
             problems.extend(report.problems)
             turn_count += report.turns
             operation_count += report.operations
