@@ -32,7 +32,7 @@ def test_each_problem_has_its_file_and_line_and_the_exit_code_is_1(cli: Cli, tmp
     assert lines[0].startswith("turns.jsonl:2: the quote of basic_demographics.identity.preferred_name is not verbatim")
     assert lines[1] == "turns.jsonl:2: unknown polarity 'adore'"
     assert lines[2] == "turns.jsonl:2: unknown slot basic_demographics.identity.nick"
-    assert lines[3].startswith("turns.jsonl:3: is no dialogue (sessions), turn (user, inferred) or phrase-bank record")
+    assert lines[3].startswith("turns.jsonl:3: is no dialogue (sessions), turn (user, inferred), request or phrase-bank record")
     assert lines[4] == "turns.jsonl:4: the field 'id' is missing"
     assert lines[5].startswith("4 records, 2 turns")
 

@@ -196,7 +196,7 @@ def test_every_split_has_dialogues_and_no_persona_is_in_two(corpus: Corpus) -> N
 
 
 def test_the_split_names_only_what_the_corpus_holds(corpus: Corpus) -> None:
-    held = {d.dialogue_id for d in corpus.dialogues} | {t.turn_id for t in corpus.turns}
+    held = {d.dialogue_id for d in corpus.dialogues} | {t.turn_id for t in corpus.turns} | {r.pair for r in corpus.requests}
     assert set(corpus.held_out) - held == set()
 
 

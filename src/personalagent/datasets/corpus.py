@@ -1,4 +1,4 @@
-"""Our corpus: dialogues with turn-level gold, single labelled turns, and the phrase bank (``data/``, see its card)."""
+"""Our corpus: dialogues with turn-level gold, single labelled turns, request twins, and the phrase bank (``data/``, see its card)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,21 @@ class SingleTurn:
     turn: LabelledTurn
     tag: str
     """reveal, third_party, hypothetical, pasted or empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class SingleRequest:
+    """A labelled request on its own, with the profile that is known; its twin differs in whether the deciding slot is."""
+
+    request_id: str
+    pair: str
+    """What both twins share; the id of a request without twin."""
+    profile: tuple[PersonaSlot, ...]
+    request: str
+    needs: tuple[str, ...]
+    missing: tuple[str, ...]
+    question: str | None
+    explanation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +72,8 @@ class Corpus:
     turns: tuple[SingleTurn, ...]
     bank: tuple[PhraseRecord, ...]
     held_out: Mapping[str, Split]
-    """``dev`` or ``test`` by dialogue or turn id; every other id is ``train``."""
+    """``dev`` or ``test`` by dialogue, turn or pair id; every other id is ``train``."""
+    requests: tuple[SingleRequest, ...] = ()
 
     def dialogues_of(self, split: Split) -> tuple[LabelledDialogue, ...]:
         """Return the dialogues of one split, in file order."""
@@ -67,9 +83,13 @@ class Corpus:
         """Return the single turns of one split, in file order."""
         return tuple(t for t in self.turns if self.held_out.get(t.turn_id, "train") == split)
 
+    def requests_of(self, split: Split) -> tuple[SingleRequest, ...]:
+        """Return the single requests of one split, in file order; twins are never in two."""
+        return tuple(r for r in self.requests if self.held_out.get(r.pair, "train") == split)
+
 
 def load_corpus(folder: Path) -> Corpus:
-    """Load ``dialogues/``, ``turns/``, ``bank/`` and ``split.json`` of a corpus folder.
+    """Load ``dialogues/``, ``turns/``, ``requests/``, ``bank/`` and ``split.json`` of a corpus folder.
 
     Raises:
         DataError: a file is missing or a record lacks a field.
@@ -82,6 +102,7 @@ def load_corpus(folder: Path) -> Corpus:
         turns=tuple(read_turns(sorted((folder / "turns").glob("*.jsonl")))),
         bank=_read_bank(folder / "bank"),
         held_out=_checked(split_file.name, _splits, _read_json(split_file)),
+        requests=tuple(read_requests(sorted((folder / "requests").glob("*.jsonl")))),
     )
 
 
@@ -95,7 +116,7 @@ def _read_json(path: Path) -> Any:
 def _splits(record: Mapping[str, Any]) -> Mapping[str, Split]:
     held_out: dict[str, Split] = {}
     for split in ("dev", "test"):
-        held_out |= dict.fromkeys((*record["dialogues"][split], *record["turns"][split]), split)
+        held_out |= dict.fromkeys((*record["dialogues"][split], *record["turns"][split], *record["requests"][split]), split)
     return held_out
 
 
@@ -119,6 +140,11 @@ def read_dialogues(paths: Iterable[Path]) -> list[LabelledDialogue]:
 def read_turns(paths: Iterable[Path]) -> list[SingleTurn]:
     """Read single-turn records; raises as ``read_dialogues``."""
     return [_checked(where, _single, record) for path in paths for where, record in read_jsonl(path)]
+
+
+def read_requests(paths: Iterable[Path]) -> list[SingleRequest]:
+    """Read request records; raises as ``read_dialogues``."""
+    return [_checked(where, _twin, record) for path in paths for where, record in read_jsonl(path)]
 
 
 def _checked(where: str, build: Any, record: Mapping[str, Any]) -> Any:
@@ -175,6 +201,19 @@ def _request(record: Mapping[str, Any]) -> LabelledRequest:
 
 def _single(record: Mapping[str, Any]) -> SingleTurn:
     return SingleTurn(str(record["id"]), _persona(record.get("profile") or ()), _turn(record), str(record.get("tag", "reveal")))
+
+
+def _twin(record: Mapping[str, Any]) -> SingleRequest:
+    return SingleRequest(
+        request_id=str(record["id"]),
+        pair=str(record.get("pair") or record["id"]),
+        profile=_persona(record["profile"]),
+        request=str(record["request"]),
+        needs=tuple(record["needs"]),
+        missing=tuple(record["missing"]),
+        question=record.get("question"),
+        explanation=str(record["explanation"]),
+    )
 
 
 _KINDS = ("explicit", "implied", "negative", "update", "retract", "third_party", "hypothetical", "requests", "answers")

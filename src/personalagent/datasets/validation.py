@@ -1,4 +1,4 @@
-"""Checks of corpus records against the schema: dialogues, single turns and the phrase bank."""
+"""Checks of corpus records against the schema: dialogues, single turns, single requests and the phrase bank."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ValidationReport:
 
 
 def validate(paths: Sequence[Path], schema: ProfileSchema) -> ValidationReport:
-    """Check JSON Lines files of dialogue, single-turn or phrase-bank records.
+    """Check JSON Lines files of dialogue, single-turn, request or phrase-bank records.
 
     Raises:
         DataError: a file cannot be read or a line is not a JSON object.
@@ -59,10 +59,12 @@ def _checks(record: Mapping[str, Any], schema: ProfileSchema, report: Validation
         yield from _dialogue(record, schema, report)
     elif "user" in record and "inferred" in record:
         yield from _single(record, schema, report)
+    elif "request" in record:
+        yield from _twin(record, schema, report)
     elif "slot" in record:
         yield from _phrases(record, schema, report)
     else:
-        yield f"is no dialogue (sessions), turn (user, inferred) or phrase-bank record (slot); fields: {', '.join(sorted(record))}"
+        yield f"is no dialogue (sessions), turn (user, inferred), request or phrase-bank record (slot); fields: {', '.join(sorted(record))}"
 
 
 def _dialogue(record: Mapping[str, Any], schema: ProfileSchema, report: ValidationReport) -> Iterator[str]:
@@ -96,6 +98,21 @@ def _single(record: Mapping[str, Any], schema: ProfileSchema, report: Validation
     before = {slot["slot"] for slot in record.get("profile") or ()}
     yield from (f"unknown profile slot {path}" for path in sorted(before - set(schema.slots)))
     yield from _facts(record, schema, report, before)
+    if not record.get("id"):
+        yield "the field 'id' is missing"
+
+
+def _twin(record: Mapping[str, Any], schema: ProfileSchema, report: ValidationReport) -> Iterator[str]:
+    before = {slot["slot"] for slot in record["profile"]}
+    report.requests += 1
+    report.sufficient_requests += not record["missing"]
+    yield from (f"unknown slot {path}" for path in sorted((before | set(record["needs"])) - set(schema.slots)))
+    if sorted(record["needs"]) != sorted([*record["known"], *record["missing"]]):
+        yield "needs are not known and missing together"
+    if {*record["known"]} - before or {*record["missing"]} & before:
+        yield "what is known must stand in the profile, what is missing must not"
+    if bool(record["missing"]) != bool(record["question"]):
+        yield "a question belongs to something missing"
     if not record.get("id"):
         yield "the field 'id' is missing"
 
