@@ -16,7 +16,7 @@ errors
 config registry dialogue schema
 profile
 llm store prompts parsing
-inference sufficiency response
+confidence inference elicitation sufficiency response
 agent judge datasets
 train bench integrations
 server

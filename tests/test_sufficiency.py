@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from personalagent.errors import LLMUnreachable
 from personalagent.inference import Notation
-from personalagent.llm.base import FinishReason
+from personalagent.llm.base import FinishReason, TokenLogprob
 from personalagent.llm.scripted import Completion, ScriptedLLM
 from personalagent.parsing import ParseOutcome
 from personalagent.profile import Polarity, Profile
@@ -32,9 +34,16 @@ GENRES = "interests_preferences.music.genres"
 CUISINES = "consumption_lifestyle.diet.cuisines"
 
 
-def decided(schema: ProfileSchema, *needs: str, profile: Profile | None = None, rules: AskRules | None = None) -> Assessment:
+def decided(
+    schema: ProfileSchema,
+    *needs: str,
+    profile: Profile | None = None,
+    rules: AskRules | None = None,
+    probabilities: tuple[float, ...] = (),
+) -> Assessment:
     """Decide for a request that needs the named slots."""
-    return decide("Any ideas?", [schema.slot(name) for name in needs], profile or Profile(), rules or AskRules())
+    slots = [schema.slot(name) for name in needs]
+    return decide("Any ideas?", slots, profile or Profile(), rules or AskRules(), probabilities=probabilities)
 
 
 def name_with(schema: ProfileSchema, ask: AskPolicy, *, is_sensitive: bool = False) -> str:
@@ -66,6 +75,25 @@ def test_what_would_be_dangerous_to_guess_is_asked_before_the_answer(schema: Pro
     assert is_risky_to_guess(schema.slots[ALLERGIES])
     assert decided(schema, "health.allergies_intolerances").decision is Decision.ASK
     assert not is_risky_to_guess(schema.slots[CITY])
+
+
+def test_a_slot_that_the_policy_is_not_sure_of_is_not_asked_for(schema: ProfileSchema) -> None:
+    rules = AskRules(ask_at_least=0.5)
+    result = decided(schema, "music.genres", "diet.cuisines", rules=rules, probabilities=(0.4, 0.6))
+    assert (result.ask_for, result.not_asked) == (None, ((GENRES, WhyNot.UNSURE), (CUISINES, WhyNot.UNSURE)))
+    assert decided(schema, "music.genres", rules=rules).ask_for == GENRES, "a policy that gives no probabilities is believed"
+
+
+async def test_the_trained_policys_probabilities_decide_whether_to_ask(schema: ProfileSchema) -> None:
+    tokens = (TokenLogprob("music.genres", math.log(0.3)),)
+    llm = ScriptedLLM([Completion("music.genres", token_logprobs=tokens)] * 2)
+    sure, unsure = [
+        await assess("Play something", Profile(), llm=llm, schema=schema, rules=AskRules(ask_at_least=limit))
+        for limit in (0.2, 0.5)
+    ]
+    assert llm.calls[0].logprobs
+    assert (sure.ask_for, unsure.ask_for) == (GENRES, None)
+    assert sure.probabilities == pytest.approx((0.3,))
 
 
 def test_one_question_at_a_time(schema: ProfileSchema) -> None:
@@ -123,6 +151,8 @@ def test_every_reason_not_to_ask_is_explained_in_words(schema: ProfileSchema, pr
         decided(schema, GENRES, rules=AskRules(asked=frozenset({GENRES}))),
         decided(schema, GENRES, rules=AskRules(declined=frozenset({GENRES}))),
         decided(schema, ALLERGIES, rules=AskRules(consent=frozenset())),
+        decided(schema, GENRES, rules=AskRules(is_muted=True)),
+        decided(schema, GENRES, rules=AskRules(ask_at_least=0.6), probabilities=(0.5,)),
     ]
     assert {why for result in results for _, why in result.not_asked} == set(WhyNot)
     assert all(any(line.startswith("Not asking for ") for line in result.reasons) for result in results)

@@ -15,14 +15,15 @@ from typing import TypeVar
 
 from personalagent.config import Settings
 from personalagent.dialogue import Message
+from personalagent.elicitation import Answer, AnswerKind, read_answer, resumes_asking, settle, stops_asking
 from personalagent.errors import LLMError, UsageError
 from personalagent.inference import Gate, Inference, Notation, RefusalReason, infer, normalise
 from personalagent.llm.base import LLM, open_llm
 from personalagent.parsing import Fact, ParseOutcome
 from personalagent.profile import OpKind, Polarity, Profile, ProfileDelta, SlotOp, SlotValue, Source
 from personalagent.response import MAX_TOKENS, build_messages, with_question
-from personalagent.schema import ProfileSchema, load_schema
-from personalagent.store import AskState, Forgotten, SlotAsk, Store
+from personalagent.schema import ProfileSchema, Slot, load_schema
+from personalagent.store import EVERY_SLOT, AskState, Forgotten, Store
 from personalagent.sufficiency import AskRules, Assessment, Decision, assess, relevant_values
 
 T = TypeVar("T")
@@ -38,6 +39,10 @@ class Learned:
     """None where the policy could not be reached: the turn is queued."""
     profile: Profile
     """The profile after the turn, as the store holds it."""
+    error: LLMError | None = None
+    """Why the policy could not be reached."""
+    answer: Answer | None = None
+    """How the turn was read as a reply, where the agent had just asked for something."""
 
     @property
     def values(self) -> tuple[SlotValue, ...]:
@@ -113,7 +118,7 @@ class PersonalAgent:
         """
         learned = await self.learn(user_id, text, session_id=session_id)
         try:
-            assessment = await self.assess(user_id, text, session_id=learned.session_id)
+            assessment = await self._assess_turn(user_id, text, learned)
         except LLMError:
             assessment = None
         used = relevant_values(assessment, learned.profile, self.schema) if assessment else ()
@@ -168,7 +173,25 @@ class PersonalAgent:
             raise UsageError("expected a request, got an empty text; write what the user asks for")
         profile = await self.profile(user_id)
         rules = await asyncio.to_thread(self._rules, user_id, session_id)
-        return await assess(request, profile, llm=self.policy, schema=self.schema, rules=rules, notation=self.notation)
+        return await assess(
+            request, profile, llm=self.policy, schema=self.schema, rules=rules, notation=self.notation, now=self._clock()
+        )
+
+    async def _assess_turn(self, user_id: str, text: str, learned: Learned) -> Assessment:
+        """Assess a turn; a reply to a question is about the request that the question came with, and gets no second one."""
+        if learned.answer is None or learned.answer.kind is AnswerKind.OTHER or learned.turn_index == 0:
+            return await self.assess(user_id, text, session_id=learned.session_id)
+        turns = await asyncio.to_thread(self.store.turns, user_id, learned.session_id)
+        request = next(turn.utterance for turn in turns if turn.turn_index == learned.turn_index - 1)
+        return await assess(
+            request,
+            learned.profile,
+            llm=self.policy,
+            schema=self.schema,
+            rules=AskRules(questions_left=0),
+            notation=self.notation,
+            now=self._clock(),
+        )
 
     async def profile(self, user_id: str) -> Profile:
         """Return what is known about a user; empty for a new one."""
@@ -232,31 +255,36 @@ class PersonalAgent:
     async def _infer_stored(self, user_id: str, session_id: str, turn_index: int, text: str) -> Learned:
         """Infer a turn that is on disk and commit what it reveals; what the policy cannot do now stays queued."""
         profile = await self.profile(user_id)
+        consent = await asyncio.to_thread(self._consent, user_id)
+        asked = await asyncio.to_thread(self._asked_slot, user_id, session_id)
+        answer = read_answer(text, asked) if asked else None
+        inference = Inference(ParseOutcome.OK, ProfileDelta())
         try:
-            inference = await infer(
-                text,
-                profile,
-                llm=self.policy,
-                schema=self.schema,
-                at=self._clock(),
-                session_id=session_id,
-                turn_index=turn_index,
-                notation=self.notation,
-                consent=await asyncio.to_thread(self._consent, user_id),
-            )
+            if answer is None or not answer.is_settled:
+                inference = await infer(
+                    text,
+                    profile,
+                    llm=self.policy,
+                    schema=self.schema,
+                    at=self._clock(),
+                    session_id=session_id,
+                    turn_index=turn_index,
+                    notation=self.notation,
+                    consent=consent,
+                    asked=asked,
+                )
         except LLMError as error:
             await asyncio.to_thread(self.store.defer_inference, user_id, session_id, turn_index, type(error).__name__)
-            return Learned(session_id, turn_index, None, profile)
+            return Learned(session_id, turn_index, None, profile, error)
         if inference.outcome is ParseOutcome.UNREADABLE:
             await asyncio.to_thread(self.store.defer_inference, user_id, session_id, turn_index, inference.outcome.value)
             return Learned(session_id, turn_index, inference, profile)
-        asked = {ask.path for ask in await asyncio.to_thread(self._open_asks, user_id, session_id)}
-        operations = tuple(replace(op, source=Source.ELICITED) if op.path in asked else op for op in inference.delta.operations)
-        inference = replace(inference, delta=ProfileDelta(operations))
+        if asked is not None and answer is not None:
+            gate = Gate(text, profile, self.schema, session_id, turn_index, self._clock(), consent)
+            inference = replace(inference, delta=ProfileDelta(settle(answer, asked, inference.delta.operations, gate)))
         commit = await asyncio.to_thread(self.store.commit_delta, user_id, session_id, turn_index, inference.delta)
-        for path in sorted(asked & {op.path for op in operations}):
-            await asyncio.to_thread(self.store.record_ask, user_id, session_id, path, AskState.ANSWERED)
-        return Learned(session_id, turn_index, inference, commit.profile)
+        await asyncio.to_thread(self._close_asks, user_id, session_id, text, asked, answer, inference.delta)
+        return Learned(session_id, turn_index, inference, commit.profile, answer=answer)
 
     async def _answer(
         self, user_id: str, text: str, learned: Learned, assessment: Assessment | None, used: tuple[SlotValue, ...]
@@ -277,13 +305,30 @@ class PersonalAgent:
                 messages += [Message("user", turn.utterance), Message("assistant", turn.response)]
         return messages
 
-    def _open_asks(self, user_id: str, session_id: str) -> list[SlotAsk]:
-        return [ask for ask in self.store.asks(user_id) if ask.session_id == session_id and ask.state is AskState.ASKED]
+    def _asked_slot(self, user_id: str, session_id: str) -> Slot | None:
+        """Return the slot that the last reply of a session asked for."""
+        asks = [ask for ask in self.store.asks(user_id) if ask.session_id == session_id and ask.state is AskState.ASKED]
+        return self.schema.find(asks[-1].path) if asks else None
+
+    def _close_asks(
+        self, user_id: str, session_id: str, text: str, asked: Slot | None, answer: Answer | None, delta: ProfileDelta
+    ) -> None:
+        """Keep what became of the question, and whether the user wants any at all."""
+        if asked is not None and answer is not None:
+            is_answered = any(op.path == asked.path for op in delta.operations)
+            other = AskState.DECLINED if answer.kind is AnswerKind.DECLINED else AskState.UNANSWERED
+            self.store.record_ask(user_id, session_id, asked.path, AskState.ANSWERED if is_answered else other)
+        if stops_asking(text):
+            self.store.record_ask(user_id, session_id, EVERY_SLOT, AskState.DECLINED)
+        elif resumes_asking(text):
+            self.store.record_ask(user_id, session_id, EVERY_SLOT, AskState.ANSWERED)
 
     def _rules(self, user_id: str, session_id: str | None) -> AskRules:
         asks = self.store.asks(user_id)
-        here = {ask.path for ask in asks if ask.session_id == session_id}
+        here = {ask.path for ask in asks if ask.session_id == session_id and ask.path != EVERY_SLOT}
+        about_all = [ask.state for ask in asks if ask.path == EVERY_SLOT]
         return AskRules(
+            is_muted=about_all[-1:] == [AskState.DECLINED],
             declined=frozenset(ask.path for ask in asks if ask.state is AskState.DECLINED),
             asked=frozenset(here),
             questions_left=self.settings.questions_per_session - len(here),

@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Literal
 
+from personalagent.confidence import certainty, fact_confidences
 from personalagent.dialogue import Message
 from personalagent.llm.base import LLM, Completion
 from personalagent.parsing import Fact, ParsedFacts, ParseOutcome, parse_compact, parse_general
@@ -46,6 +47,10 @@ MAX_UTTERANCE_TOKENS = {"compact": 1_200, "general": 540}
 MAX_FACTS = 8
 """Facts of one turn that are kept; a policy that lists more is repeating itself."""
 MAX_TOKENS = {"compact": 256, "general": 512}
+NEW_AT_LEAST = 0.85
+"""Probability from which the trained policy's "there is something new" is believed."""
+KEEP_AT_LEAST = 0.135
+"""Confidence from which a fact of the trained policy is kept. Both were chosen on the dev split (docs/benchmark.md)."""
 RESTATED = 0.8
 """Token overlap with an open value above which a fact says nothing new."""
 
@@ -60,6 +65,8 @@ class RefusalReason(StrEnum):
     NOT_NEW = "not_new"
     NOTHING_TO_RETRACT = "nothing_to_retract"
     TOO_MANY = "too_many"
+    DOUBTFUL = "doubtful"
+    """The policy itself was not sure enough of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,8 @@ class Inference:
     chars_omitted: int = 0
     completions: tuple[Completion, ...] = ()
     """The policy's calls: one, or two after an unreadable output."""
+    certainty: float | None = None
+    """Probability that the policy gave to there being something, or nothing; None where it gave none."""
 
     @property
     def refused(self) -> Counter[RefusalReason]:
@@ -137,8 +146,13 @@ def known_line(value: SlotValue, slot: Slot) -> str:
     return f"{slot.short}{polarity}: {' '.join(value.value.split())}"
 
 
-def build_prompt(utterance: str, profile: Profile, schema: ProfileSchema, notation: Notation = "compact") -> InferPrompt:
-    """Build the prompt of one turn: the utterance and the filled slots that bear on it; its size does not grow with the profile."""
+def build_prompt(
+    utterance: str, profile: Profile, schema: ProfileSchema, notation: Notation = "compact", *, asked: Slot | None = None
+) -> InferPrompt:
+    """Build the prompt of one turn: the utterance and the filled slots that bear on it; its size does not grow with the profile.
+
+    ``asked`` is the slot that the agent's last reply asked for: "mild" means something only then.
+    """
     lines: list[str] = []
     budget = MAX_KNOWN_CHARS
     values = most_relevant(profile, utterance, schema)
@@ -151,10 +165,13 @@ def build_prompt(utterance: str, profile: Profile, schema: ProfileSchema, notati
     shown, omitted = clip(utterance, MAX_UTTERANCE_TOKENS[notation])
     if notation == "compact":
         known = "".join(f"{line}\n" for line in lines)
-        text = load_prompt("infer_compact").fill(known=known, utterance=shown)
+        text = load_prompt("infer_compact").fill(known=known, asked=f"asked: {asked.short}\n" if asked else "", utterance=shown)
     else:
         text = load_prompt("infer_general").fill(
-            known="\n".join(lines) or "(empty)", utterance=shown, catalogue=catalogue(schema)
+            known="\n".join(lines) or "(empty)",
+            asked=f"The assistant had just asked about: {asked.short}\n" if asked else "",
+            utterance=shown,
+            catalogue=catalogue(schema),
         )
     return InferPrompt((Message("user", text.rstrip("\n")),), len(lines), len(values) - len(lines), omitted)
 
@@ -206,27 +223,36 @@ async def infer(
     turn_index: int,
     notation: Notation = "compact",
     consent: Collection[str] | None = None,
+    asked: Slot | None = None,
 ) -> Inference:
     """Infer what one utterance newly reveals.
 
     Args:
+        asked: the slot that the agent's last reply asked for.
         consent: categories whose sensitive slots may be kept; None means all.
 
     Raises:
         LLMError: the policy could not be reached or did not answer in time.
     """
-    prompt = build_prompt(utterance, profile, schema, notation)
+    prompt = build_prompt(utterance, profile, schema, notation, asked=asked)
     parsed = ParsedFacts(ParseOutcome.UNREADABLE)
     completions: list[Completion] = []
     for temperature in (0.0, 0.3):
-        completion = await llm.complete(prompt.messages, max_tokens=MAX_TOKENS[notation], temperature=temperature)
+        completion = await llm.complete(
+            prompt.messages, max_tokens=MAX_TOKENS[notation], temperature=temperature, logprobs=notation == "compact"
+        )
         completions.append(completion)
         parse = parse_compact if notation == "compact" else parse_general
         parsed = parse(completion.text, truncated=completion.finish_reason == "length")
+        if (sure := certainty(completion)) is not None and parsed.facts and sure < NEW_AT_LEAST:
+            parsed = ParsedFacts(ParseOutcome.DOUBTFUL)
         if parsed.outcome is not ParseOutcome.UNREADABLE:
             break
+    confidences = fact_confidences(completions[-1])
+    doubtful = tuple(fact for fact in parsed.facts if confidences.get(fact, 1.0) < KEEP_AT_LEAST)
     gate = Gate(utterance, profile, schema, session_id, turn_index, at, consent)
-    delta, refusals, mapped = gate.run(parsed.facts)
+    delta, refusals, mapped = gate.run(fact for fact in parsed.facts if fact not in doubtful)
+    refusals += tuple(Refusal(RefusalReason.DOUBTFUL, fact) for fact in doubtful)
     return Inference(
         outcome=parsed.outcome,
         delta=delta,
@@ -236,6 +262,7 @@ async def infer(
         known_omitted=prompt.known_omitted,
         chars_omitted=prompt.chars_omitted,
         completions=tuple(completions),
+        certainty=certainty(completions[-1]),
     )
 
 

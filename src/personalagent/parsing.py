@@ -37,6 +37,8 @@ class ParseOutcome(StrEnum):
     """Some lines could be read, others not."""
     TRUNCATED = "truncated"
     """The output hit the token limit; its last line was dropped."""
+    DOUBTFUL = "doubtful"
+    """The policy was not sure enough that there is anything; nothing is taken."""
     UNREADABLE = "unreadable"
     """Not one line could be read."""
 

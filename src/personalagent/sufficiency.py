@@ -6,26 +6,33 @@ The policy names the slots a good answer needs (paper section 3.4); code, not a 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 
 import yaml
 
+from personalagent.confidence import line_probabilities
 from personalagent.dialogue import Message
+from personalagent.elicitation import needs_nothing
 from personalagent.inference import MAX_UTTERANCE_TOKENS, Notation, catalogue, clip, most_relevant, nearest_slot, words_of
 from personalagent.llm.base import LLM, Completion
 from personalagent.parsing import ParsedNeeds, ParseOutcome, parse_needs
 from personalagent.profile import Profile, SlotValue
 from personalagent.prompts import load_prompt
-from personalagent.schema import AskPolicy, ProfileSchema, Slot
+from personalagent.schema import AskPolicy, ProfileSchema, Slot, Volatility
 
 MAX_KNOWN_NAMES = 16
 """Names of known slots that the policy is shown, most relevant first."""
 MAX_NEEDS = 4
 MAX_TOKENS = 48
+ASK_AT_LEAST = 0.0
+"""Chosen on the dev split; trades asking too much against asking too little (docs/benchmark.md has the curve)."""
+STALE_AFTER = timedelta(days=30)
+"""After so long without being said or confirmed, a value that changes fast (a mood, a plan, a purchase) is confirmed, not assumed."""
 
 
 class Decision(StrEnum):
@@ -50,6 +57,10 @@ class WhyNot(StrEnum):
     """One question per reply."""
     BUDGET = "budget"
     """The session's questions are used up."""
+    MUTED = "muted"
+    """The user wants no questions at all."""
+    UNSURE = "unsure"
+    """The policy is not sure enough that the answer depends on it."""
     NOT_WORTH_IT = "not_worth_it"
     """The slot may be asked only where the answer depends on it, and the policy named others first."""
 
@@ -60,7 +71,11 @@ class AskRules:
 
     declined: frozenset[str] = frozenset()
     asked: frozenset[str] = frozenset()
+    """Asked for in this session."""
     questions_left: int = 3
+    is_muted: bool = False
+    ask_at_least: float = ASK_AT_LEAST
+    """Probability that the policy must give to the first slot that may be asked for; where it is lower, nothing is asked."""
     consent: frozenset[str] | None = None
     """Categories whose sensitive slots may be asked for; None means all."""
 
@@ -73,6 +88,8 @@ class Assessment:
     needs: tuple[str, ...]
     known: tuple[SlotValue, ...]
     missing: tuple[str, ...]
+    stale: tuple[SlotValue, ...]
+    """Of the known values, those that may no longer hold."""
     decision: Decision
     ask_for: str | None = None
     """The path of the slot to ask for."""
@@ -80,6 +97,8 @@ class Assessment:
     not_asked: tuple[tuple[str, WhyNot], ...] = ()
     outcome: ParseOutcome = ParseOutcome.OK
     completions: tuple[Completion, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    """What the policy gave to each of ``needs``; empty where it gave none."""
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -88,7 +107,10 @@ class Assessment:
             "Any user would want the same answer."
         ]
         lines += [f"Known: {_readable(value.path)} is {value.value!r}." for value in self.known]
+        lines += [f"May be out of date: {_readable(value.path)}, said {value.observed_at:%d %B %Y}." for value in self.stale]
         lines += [f"Not known: {_readable(path)}." for path in self.missing]
+        if self.ask_for is not None:
+            lines.append(f"Asking for {_readable(self.ask_for)}: the answer depends on it more than on anything else unknown.")
         lines += [f"Not asking for {_readable(path)}: {_WHY_NOT[why]}." for path, why in self.not_asked]
         return tuple(lines)
 
@@ -100,6 +122,8 @@ _WHY_NOT = {
     WhyNot.NO_CONSENT: "it is sensitive and there is no consent for it",
     WhyNot.NOT_FIRST: "one question at a time",
     WhyNot.BUDGET: "enough was asked in this session",
+    WhyNot.UNSURE: "it may not matter enough",
+    WhyNot.MUTED: "you asked not to be asked things",
     WhyNot.NOT_WORTH_IT: "it is asked only when the answer depends on it most",
 }
 
@@ -129,69 +153,99 @@ async def assess(
     schema: ProfileSchema,
     rules: AskRules | None = None,
     notation: Notation = "compact",
+    now: datetime | None = None,
 ) -> Assessment:
-    """Decide whether the profile is enough for a request.
+    """Decide whether the profile is enough for a request; small talk and emergencies need nothing, and no model to tell.
 
     Raises:
         LLMError: the policy could not be reached or did not answer in time.
     """
+    if needs_nothing(request):
+        return decide(request, (), profile, rules or AskRules(), outcome=ParseOutcome.EMPTY)
     prompt = build_needs_prompt(request, profile, schema, notation)
     parsed = ParsedNeeds(ParseOutcome.UNREADABLE)
     completions: list[Completion] = []
     for temperature in (0.0, 0.3):
-        completion = await llm.complete([prompt], max_tokens=MAX_TOKENS, temperature=temperature)
+        completion = await llm.complete([prompt], max_tokens=MAX_TOKENS, temperature=temperature, logprobs=notation == "compact")
         completions.append(completion)
         parsed = parse_needs(completion.text, truncated=completion.finish_reason == "length")
         if parsed.outcome is not ParseOutcome.UNREADABLE:
             break
-    needs: list[Slot] = []
+    sure = line_probabilities(completions[-1])
+    needs: dict[Slot, float] = {}
     for name in parsed.paths[:MAX_NEEDS]:
         slot = schema.find(name) or nearest_slot(name, schema)
-        if slot is not None and slot not in needs:
-            needs.append(slot)
-    return decide(request, needs, profile, rules or AskRules(), outcome=parsed.outcome, completions=tuple(completions))
+        if slot is not None:
+            needs.setdefault(slot, sure.get(name, 1.0))
+    assessment = decide(
+        request,
+        tuple(needs),
+        profile,
+        rules or AskRules(),
+        now=now,
+        outcome=parsed.outcome,
+        probabilities=tuple(needs.values()),
+    )
+    return replace(assessment, completions=tuple(completions), probabilities=tuple(needs.values()) if sure else ())
 
 
 def decide(
     request: str,
-    needs: Collection[Slot],
+    needs: Sequence[Slot],
     profile: Profile,
     rules: AskRules,
     *,
+    now: datetime | None = None,
     outcome: ParseOutcome = ParseOutcome.OK,
-    completions: tuple[Completion, ...] = (),
+    probabilities: Sequence[float] = (),
 ) -> Assessment:
-    """Look the needed slots up and apply the rules of asking; pure."""
+    """Look the needed slots up and apply the rules of asking; without ``now`` nothing is stale. Pure."""
     known = tuple(value for slot in needs for value in profile.values(slot.path))
     missing = [slot for slot in needs if not profile.values(slot.path)]
+    stale = tuple(value for slot in needs for value in profile.values(slot.path) if now and is_stale(value, slot, now))
     ask_for: Slot | None = None
     not_asked: list[tuple[str, WhyNot]] = []
-    for slot in missing:
-        why = _why_not(slot, rules, is_first=slot is missing[0])
+    open_slots = [*missing, *(slot for slot in needs if any(value.path == slot.path for value in stale))]
+    is_unsure = False
+    for slot in open_slots:
+        why = _why_not(slot, rules, is_first=slot is open_slots[0])
+        if why is None and (is_unsure := is_unsure or _is_unlikely(slot, needs, probabilities, rules)):
+            why = WhyNot.UNSURE
         if why is None and ask_for is None:
             ask_for = slot
         else:
             not_asked.append((slot.path, why or WhyNot.NOT_FIRST))
     decision = Decision.ANSWER
     if ask_for is not None:
-        decision = Decision.ASK if is_risky_to_guess(ask_for) else Decision.ANSWER_AND_ASK
+        decision = Decision.ASK if is_risky_to_guess(ask_for) and ask_for in missing else Decision.ANSWER_AND_ASK
     return Assessment(
         request=request,
         needs=tuple(slot.path for slot in needs),
         known=known,
         missing=tuple(slot.path for slot in missing),
+        stale=stale,
         decision=decision,
         ask_for=ask_for.path if ask_for else None,
-        question=question_for(ask_for) if ask_for else None,
+        question=question_for(ask_for, profile.values(ask_for.path)) if ask_for else None,
         not_asked=tuple(not_asked),
         outcome=outcome,
-        completions=completions,
     )
+
+
+def _is_unlikely(slot: Slot, needs: Sequence[Slot], probabilities: Sequence[float], rules: AskRules) -> bool:
+    return bool(probabilities) and probabilities[needs.index(slot)] < rules.ask_at_least
+
+
+def is_stale(value: SlotValue, slot: Slot, now: datetime) -> bool:
+    """Tell whether a value of a slot that changes fast was last said or confirmed too long ago."""
+    return slot.volatility is Volatility.FAST and now - (value.confirmed_at or value.observed_at) > STALE_AFTER
 
 
 def _why_not(slot: Slot, rules: AskRules, *, is_first: bool) -> WhyNot | None:
     if slot.ask is AskPolicy.NEVER:
         return WhyNot.NEVER
+    if rules.is_muted:
+        return WhyNot.MUTED
     if slot.path in rules.declined:
         return WhyNot.DECLINED
     if slot.path in rules.asked:
@@ -219,8 +273,10 @@ def _questions() -> Mapping[str, str]:
     return {str(path): str(question) for path, question in yaml.safe_load(text).items()}
 
 
-def question_for(slot: Slot) -> str:
-    """Return the question that asks for a slot: the written one, or one made of the slot's description."""
+def question_for(slot: Slot, held: Sequence[SlotValue] = ()) -> str:
+    """Return the question that asks for a slot: whether what is held still holds, the written one, or one made of the description."""
+    if held:
+        return f"You told me before: {', '.join(value.value for value in held)} ({_readable(slot.path)}). Does that still hold?"
     return (
         _questions().get(slot.path)
         or f"May I ask about this, so that the answer suits you: {slot.description.rstrip('.').lower()}?"

@@ -45,11 +45,11 @@ def _play(agent: PersonalAgent, run: Run[Any], dialogue: ReplayDialogue, request
     turns = play(agent, run, dialogue, USER, shown, busy=waiting)
     if not as_json:
         show_costs(turns)
-    for request in requests:
+    for number, request in enumerate(requests, 1):
         if not as_json:
             say(f"\n› {request}", style="bold")
         with waiting():
-            reply: Reply = run(agent.chat(USER, request, session_id="requests"))
+            reply: Reply = run(agent.chat(USER, request, session_id=f"request-{number}"))
         if as_json:
             emit(reply_json(reply), indent=None)
         else:

@@ -1,0 +1,69 @@
+"""What the probabilities of a policy's tokens say: is there anything, how sure is each fact, how sure is each needed slot.
+
+A model that gives no probabilities is believed: every function returns None or an empty mapping for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from personalagent.llm.base import Completion, TokenLogprob
+from personalagent.parsing import Fact, parse_compact
+
+ARROW = " =>"
+
+
+def certainty(completion: Completion) -> float | None:
+    """Return the probability of the first token, by which the trained policy says whether there is anything."""
+    return math.exp(completion.token_logprobs[0].logprob) if completion.token_logprobs else None
+
+
+def line_probabilities(completion: Completion) -> dict[str, float]:
+    """Return the probability of each line of an output, given the lines before it."""
+    lines: dict[str, float] = {}
+    for text, tokens in _lines(completion):
+        lines.setdefault(text, math.exp(sum(token.logprob for token in tokens)))
+    return lines
+
+
+def fact_confidences(completion: Completion) -> dict[Fact, float]:
+    """Return how sure the policy is of each fact of a compact output, 0 to 1.
+
+    It is the probability of the slot given the quote, times the geometric mean of the probabilities of the value's tokens: a long value
+    is no less likely to be right than a short one. Which words are quoted says little and does not count.
+    """
+    confidences: dict[Fact, float] = {}
+    for text, tokens in _lines(completion):
+        for fact in parse_compact(text).facts:
+            slot, value = _slot_and_value(tokens)
+            mean = sum(value) / len(value) if value else 0.0
+            confidences.setdefault(fact, math.exp(sum(slot) + mean))
+    return confidences
+
+
+def _slot_and_value(tokens: list[TokenLogprob]) -> tuple[list[float], list[float]]:
+    """Split the log probabilities behind the arrow at the first colon."""
+    slot: list[float] = []
+    value: list[float] = []
+    written = ""
+    for token in tokens:
+        _, arrow, behind = written.partition(ARROW)
+        if arrow:
+            (value if ":" in behind else slot).append(token.logprob)
+        written += token.token
+    return slot, value
+
+
+def _lines(completion: Completion) -> Iterator[tuple[str, list[TokenLogprob]]]:
+    """Yield each line that is not blank with its tokens; a token that ends a line belongs to it."""
+    text, tokens = "", list[TokenLogprob]()
+    for token in completion.token_logprobs or ():
+        head, *rest = token.token.split("\n")
+        text, tokens = text + head, [*tokens, token]
+        if rest:
+            if text.strip():
+                yield text.strip(), tokens
+            text, tokens = rest[-1], []
+    if text.strip():
+        yield text.strip(), tokens

@@ -1,0 +1,81 @@
+"""What the probabilities of tokens say about an output, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from personalagent.confidence import certainty, fact_confidences, line_probabilities
+from personalagent.inference import KEEP_AT_LEAST, NEW_AT_LEAST, RefusalReason, infer
+from personalagent.llm.base import Completion, TokenLogprob
+from personalagent.llm.scripted import ScriptedLLM
+from personalagent.parsing import Fact, ParseOutcome
+from personalagent.profile import Polarity, Profile
+from personalagent.schema import ProfileSchema
+from tests.conftest import AT
+
+
+def written(*tokens: tuple[str, float]) -> Completion:
+    """Return an output of tokens with these probabilities."""
+    return Completion(
+        "".join(token for token, _ in tokens), token_logprobs=tuple(TokenLogprob(token, math.log(p)) for token, p in tokens)
+    )
+
+
+JAZZ = (
+    ("I love jazz", 0.1),
+    (" =>", 1.0),
+    (" music", 0.5),
+    (".genres", 0.8),
+    (" like", 1.0),
+    (":", 1.0),
+    (" ja", 0.9),
+    ("zz", 0.4),
+)
+PORTO = (("in Porto", 0.9), (" =>", 1.0), (" location.city", 0.2), (":", 1.0), (" Porto", 0.1), ("\n", 1.0))
+
+
+def test_the_first_token_says_how_sure_it_is_that_there_is_anything() -> None:
+    assert certainty(written(("new", 0.7), ("\n", 1.0))) == pytest.approx(0.7)
+    assert certainty(Completion("new")) is None
+
+
+def test_the_probability_of_a_line_is_that_of_its_tokens() -> None:
+    lines = line_probabilities(written(("music", 0.5), (".genres", 0.8), ("\n", 1.0), ("diet.cuisines", 0.25)))
+    assert {line: round(p, 6) for line, p in lines.items()} == {"music.genres": 0.4, "diet.cuisines": 0.25}
+    assert line_probabilities(Completion("music.genres")) == {}
+
+
+def test_a_facts_confidence_is_that_of_its_slot_and_value_not_of_its_quote() -> None:
+    sure = fact_confidences(written(("new", 0.9), ("\n", 1.0), *PORTO, *JAZZ))
+    assert sure == {
+        Fact("location.city", "Porto", "in Porto"): pytest.approx(0.2 * 0.1**0.5),
+        Fact("music.genres", "jazz", "I love jazz", polarity=Polarity.LIKE): pytest.approx(0.4 * math.sqrt(0.9 * 0.4)),
+    }
+    assert fact_confidences(Completion("in Porto => location.city: Porto")) == {}
+
+
+async def inferred(schema: ProfileSchema, completion: Completion):  # type: ignore[no-untyped-def]
+    """Infer a turn from one output."""
+    llm = ScriptedLLM([completion])
+    said = "I love jazz, in Porto"
+    return await infer(said, Profile(), llm=llm, schema=schema, at=AT, session_id="s", turn_index=0)
+
+
+async def test_a_fact_the_policy_doubts_is_refused_and_counted(schema: ProfileSchema) -> None:
+    assert 0.2 * 0.1**0.5 < KEEP_AT_LEAST < 0.2
+    result = await inferred(schema, written(("new", 0.99), ("\n", 1.0), *PORTO, *JAZZ))
+    assert [op.value for op in result.delta.operations] == ["jazz"]
+    assert result.refused == {RefusalReason.DOUBTFUL: 1}
+
+
+async def test_a_policy_not_sure_that_there_is_anything_is_not_believed(schema: ProfileSchema) -> None:
+    result = await inferred(schema, written(("new", NEW_AT_LEAST - 0.05), ("\n", 1.0), *JAZZ))
+    assert (result.outcome, result.delta.operations) == (ParseOutcome.DOUBTFUL, ())
+    assert result.certainty == pytest.approx(NEW_AT_LEAST - 0.05)
+
+
+async def test_a_policy_without_probabilities_is_believed(schema: ProfileSchema) -> None:
+    result = await inferred(schema, Completion("new\nin Porto => location.city: Porto"))
+    assert [op.value for op in result.delta.operations] == ["Porto"]
