@@ -35,7 +35,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
 
     policy: str = Field("embedded", min_length=1)
-    """The LLM that infers the profile: `embedded`, `embedded:MODEL`, `MODEL`, `MODEL@BASE_URL` or `scripted:FILE`."""
+    """The LLM that infers: `embedded`, `embedded:MODEL`, `MODEL`, `MODEL@BASE_URL`, `scripted:FILE` or `transformers:FOLDER`."""
 
     responder: str = Field("embedded", min_length=1)
     """The LLM that writes the replies, in the same forms as `policy`."""

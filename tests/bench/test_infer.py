@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from personalagent.bench.infer import Job, NeedsRow, TurnRow, jobs_of, run_job, run_requests, summarise
+from collections.abc import Sequence
+
+from personalagent.bench.infer import Job, NeedsRow, TurnRow, history_cost, jobs_of, run_job, run_requests, summarise
 from personalagent.datasets.corpus import Corpus
+from personalagent.dialogue import Message
 from personalagent.llm.base import Completion, Usage
 from personalagent.llm.scripted import ScriptedLLM
 from personalagent.parsing import Fact, ParseOutcome
@@ -21,7 +24,7 @@ def row(
     gold: tuple[Fact, ...] = (), predicted: tuple[Fact, ...] = (), *, kind: str = "dialogue", unit: str = "a", ms: float = 100
 ) -> TurnRow:
     """Return a turn's row."""
-    return TurnRow(unit, kind, "said", gold, predicted, ParseOutcome.OK, {}, ms, 50, 10)
+    return TurnRow(unit, kind, "said", gold, predicted, ParseOutcome.OK, {}, "none", None, ms, 50, 10)
 
 
 async def test_a_job_is_walked_on_the_policys_own_predictions(schema: ProfileSchema) -> None:
@@ -37,9 +40,20 @@ async def test_a_job_is_walked_on_the_policys_own_predictions(schema: ProfileSch
     assert llm.calls[1].messages[0].content == "infer\nlocation.city: Braga\nsaid: Thanks"
     assert rows == [
         TurnRow(
-            "a-01", "dialogue", "I live in Porto", (PORTO,), (Fact(CITY, "Braga", "in Porto"),), ParseOutcome.OK, {}, 500, 40, 9
+            "a-01",
+            "dialogue",
+            "I live in Porto",
+            (PORTO,),
+            (Fact(CITY, "Braga", "in Porto"),),
+            ParseOutcome.OK,
+            {},
+            "in Porto => location.city: Braga",
+            None,
+            500,
+            40,
+            9,
         ),
-        TurnRow("a-01", "dialogue", "Thanks", (), (), ParseOutcome.EMPTY, {}, 250, 45, 1),
+        TurnRow("a-01", "dialogue", "Thanks", (), (), ParseOutcome.EMPTY, {}, "none", None, 250, 45, 1),
     ]
 
 
@@ -149,3 +163,18 @@ def test_what_was_not_measured_is_none_and_never_nought() -> None:
     report = summarise([], [])
     assert (report["facts"]["group"]["f1"], report["needs"], report["polarity_accuracy"]) == (None, None, None)
     assert (report["cost"]["ms"], report["single_turns"]["f1"]) == ({"p50": None, "p95": None}, None)
+
+
+async def test_the_prompt_is_measured_after_histories_of_different_length(corpus: Corpus, schema: ProfileSchema) -> None:
+    """The scripted model counts words; what is held to is that the longest history costs no more than the shortest."""
+
+    def counted(messages: Sequence[Message]) -> Completion:
+        return Completion("none", usage=Usage(len(messages[-1].content.split()), 1))
+
+    costs = await history_cost(corpus, schema, llm=ScriptedLLM(counted), notation="compact", sample=10)
+    assert set(costs) == {"10", "100", "1000"}
+    assert costs["1000"] is not None
+    assert costs["10"] is not None
+    assert costs["1000"] <= 2 * costs["10"]
+    few = Corpus(corpus.dialogues[:1], (), (), {})
+    assert (await history_cost(few, schema, llm=ScriptedLLM(counted), notation="compact"))["1000"] is None

@@ -29,7 +29,15 @@ from personalagent.train.samples import (
 )
 from tests.conftest import AT
 
-MIXTURE = Mixture(dialogue_epochs=1, turn_epochs=1, bank_turns=1_500, request_epochs=1, bank_requests=400, needless_requests=50)
+MIXTURE = Mixture(
+    dialogue_epochs=1,
+    turn_epochs=1,
+    bank_turns=1_500,
+    bank_answers=100,
+    request_epochs=1,
+    bank_requests=400,
+    needless_requests=50,
+)
 CITY = "geography_environment.location.city"
 
 
@@ -40,11 +48,13 @@ def examples(corpus: Corpus, schema: ProfileSchema) -> Sequence[PolicyExample]:
 
 
 def test_the_same_seed_gives_the_same_examples_and_another_seed_others(corpus: Corpus, schema: ProfileSchema) -> None:
-    small = Mixture(dialogue_epochs=0, turn_epochs=0, bank_turns=50, request_epochs=0, bank_requests=20, needless_requests=5)
+    small = Mixture(
+        dialogue_epochs=0, turn_epochs=0, bank_turns=50, bank_answers=10, request_epochs=0, bank_requests=20, needless_requests=5
+    )
     first, again, other = (compose(corpus, schema, seed=seed, mixture=small) for seed in (1, 1, 2))
     assert first == again
     assert first != other
-    assert Counter((e.task, e.origin) for e in first) == {("infer", "bank"): 50, ("needs", "bank"): 20, ("needs", "dialogue"): 5}
+    assert Counter((e.task, e.origin) for e in first) == {("infer", "bank"): 60, ("needs", "bank"): 20, ("needs", "dialogue"): 5}
 
 
 def said_in(example: PolicyExample) -> str:

@@ -12,18 +12,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from itertools import chain
+from statistics import fmean
 from typing import Any
 
 from personalagent.bench.metrics import Counts, Level, bootstrap, count, matches, percentile, slot_count
 from personalagent.datasets.base import Split
 from personalagent.datasets.corpus import Corpus
-from personalagent.inference import Inference, Notation, infer
+from personalagent.inference import Inference, Notation, build_prompt, infer
 from personalagent.llm.base import LLM
 from personalagent.parsing import Fact, ParseOutcome
 from personalagent.profile import OpKind, Profile, SlotOp
 from personalagent.schema import ProfileSchema
 from personalagent.sufficiency import assess
-from personalagent.train.samples import START, BankComposer, final_profile, profile_of
+from personalagent.train.samples import START, BankComposer, final_profile, gold_delta, profile_of, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,9 @@ class TurnRow:
     predicted: tuple[Fact, ...]
     outcome: ParseOutcome
     refused: dict[str, int]
+    output: str
+    """What the policy wrote, before parsing and gate."""
+    certainty: float | None
     ms: float
     prompt_tokens: int | None
     completion_tokens: int | None
@@ -107,6 +112,8 @@ def _row(job: Job, utterance: str, gold: tuple[Fact, ...], result: Inference) ->
         predicted=tuple(map(fact_of, result.delta.operations)),
         outcome=result.outcome,
         refused={str(reason): number for reason, number in sorted(result.refused.items())},
+        output=result.completions[-1].text,
+        certainty=_round(result.certainty, 4),
         ms=1_000 * sum(completion.elapsed_s for completion in result.completions),
         prompt_tokens=_sum(c.usage.prompt_tokens for c in result.completions),
         completion_tokens=_sum(c.usage.completion_tokens for c in result.completions),
@@ -134,6 +141,39 @@ async def run_requests(corpus: Corpus, split: Split, *, llm: LLM, schema: Profil
             ms = 1_000 * sum(completion.elapsed_s for completion in result.completions)
             rows.append(NeedsRow(dialogue.dialogue_id, gold, result.needs, request.missing, result.ask_for, ms))
     return rows
+
+
+async def history_cost(
+    corpus: Corpus,
+    schema: ProfileSchema,
+    *,
+    llm: LLM,
+    notation: Notation,
+    after: Sequence[int] = (10, 100, 1_000),
+    sample: int = 20,
+) -> dict[str, float | None]:
+    """Return the median prompt tokens of a turn after so many turns of history, all of them said by one user.
+
+    The history is the train split's turns one after another; what they reveal is the profile that the prompt is built on. None where the
+    corpus has fewer.
+    """
+    said = [turn for d in corpus.dialogues_of("train") for turn, _ in walk(d, schema)]
+    asked = [turn.utterance for d in corpus.dialogues_of("test") for turn, _ in walk(d, schema)][:sample]
+    costs: dict[str, float | None] = {}
+    for turns in after:
+        if len(said) < turns:
+            costs[str(turns)] = None
+            continue
+        profile = Profile()
+        for index, turn in enumerate(said[:turns]):
+            profile = profile.apply(gold_delta(turn, profile, schema, START + timedelta(minutes=index)))
+        tokens = []
+        for utterance in asked:
+            prompt = build_prompt(utterance, profile, schema, notation)
+            completion = await llm.complete(prompt.messages, max_tokens=1)
+            tokens += [completion.usage.prompt_tokens] if completion.usage.prompt_tokens is not None else []
+        costs[str(turns)] = percentile(tokens, 0.5)
+    return costs
 
 
 def summarise(rows: Sequence[TurnRow], needs: Sequence[NeedsRow]) -> dict[str, Any]:
@@ -187,12 +227,15 @@ def _ratio(rows: Sequence[TurnRow], counts: Callable[[TurnRow], Counts]) -> dict
 
 
 def _false_rate(rows: Sequence[TurnRow]) -> dict[str, Any]:
-    """Share of turns without gold facts in which at least one was inferred."""
-    empty = [row for row in rows if not row.gold]
-    hits = [bool(row.predicted) for row in empty]
-    interval = bootstrap(hits, lambda units: (lambda drawn: sum(drawn) / len(drawn))(list(units)))
+    """Share of turns without gold facts in which at least one was inferred; the interval resamples personas."""
+    by_unit: dict[str, list[bool]] = {}
+    for row in rows:
+        if not row.gold:
+            by_unit.setdefault(row.unit, []).append(bool(row.predicted))
+    hits = [hit for unit in by_unit.values() for hit in unit]
+    interval = bootstrap(list(by_unit.values()), lambda units: fmean(chain.from_iterable(units)))
     return {
-        "rate": _round(sum(hits) / len(hits)) if hits else None,
+        "rate": _round(fmean(hits)) if hits else None,
         "rate_95": interval and [_round(bound) for bound in interval],
         "turns": len(hits),
     }

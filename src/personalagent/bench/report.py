@@ -44,6 +44,7 @@ def infer_table(runs: Sequence[Mapping[str, Any]]) -> str:
         ("ms a turn, p50 / p95", [_spread(run["summary"]["cost"]["ms"]) for run in runs]),
         ("prompt tokens, p50 / p95", [_spread(run["summary"]["cost"]["prompt_tokens"]) for run in runs]),
         ("completion tokens, p50 / p95", [_spread(run["summary"]["cost"]["completion_tokens"]) for run in runs]),
+        ("prompt tokens after 10 / 100 / 1,000 turns of history", [_history(run["summary"]) for run in runs]),
         ("held-out personas / turns in all", [f"{run['summary']['personas']} / {run['summary']['turns']}" for run in runs]),
     ]
     names = [_name(run["manifest"]) for run in runs]
@@ -52,8 +53,9 @@ def infer_table(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _name(manifest: Mapping[str, Any]) -> str:
-    trained = "trained policy, as served" if manifest["adapter"] else "base model"
-    return f"{trained} ({manifest['notation']} prompt)"
+    if not manifest["adapter"]:
+        return f"base model ({manifest['notation']} prompt)"
+    return "trained policy, bfloat16" if manifest["policy"].startswith("transformers") else "trained policy, quantised as served"
 
 
 def _number(value: float | None, digits: int = 2) -> str:
@@ -81,6 +83,11 @@ def _changes(change: Mapping[str, Any]) -> str:
 
 def _spread(spread: Mapping[str, float | None]) -> str:
     return f"{_number(spread['p50'], 0)} / {_number(spread['p95'], 0)}"
+
+
+def _history(summary: Mapping[str, Any]) -> str:
+    costs = summary.get("prompt_tokens_after_turns") or {}
+    return " / ".join(_number(costs.get(turns), 0) for turns in ("10", "100", "1000"))
 
 
 def with_table(readme: str, table: str) -> str:

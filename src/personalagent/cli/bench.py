@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +13,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from personalagent.agent import notation_of
-from personalagent.bench.infer import Job, NeedsRow, TurnRow, jobs_of, run_job, run_requests, summarise
+from personalagent.bench.coldstart import AskRow, Case, cases_of, curve, run_case, summarise_asks, trivial
+from personalagent.bench.infer import Job, NeedsRow, TurnRow, history_cost, jobs_of, run_job, run_requests, summarise
 from personalagent.bench.manifest import manifest_of
 from personalagent.cli.doors import AsJson, schema_of, settings_of
 from personalagent.cli.terminal import counting, emit, note, out
@@ -24,6 +26,7 @@ from personalagent.inference import Notation
 from personalagent.llm.base import LLM, open_llm
 from personalagent.llm.models import find_model
 from personalagent.schema import ProfileSchema
+from personalagent.sufficiency import AskRules
 
 app = typer.Typer(no_args_is_help=True, help="Measure a policy.")
 Data = Annotated[Path, typer.Option("--data", help="The corpus folder.")]
@@ -59,7 +62,7 @@ def infer(
     llm = open_llm(settings.policy, "policy", settings)
     written = notation or notation_of(llm)
     started = time.monotonic()
-    rows, needs = asyncio.run(
+    rows, needs, history = asyncio.run(
         _run(llm, corpus, schema, split, jobs_of(corpus, schema, split, bank_patterns=bank_patterns, seed=seed), written)
     )
     facts = {
@@ -74,13 +77,83 @@ def infer(
         "wall_s": round(time.monotonic() - started, 1),
     }
     manifest = manifest_of("bench infer", policy=llm, weights=_weights(settings), data=data, seed=seed, facts=facts)
-    _report(manifest, rows, needs, output=output, as_json=as_json)
+    _report(
+        manifest, summarise(rows, needs) | {"prompt_tokens_after_turns": history}, [*rows, *needs], output=output, as_json=as_json
+    )
 
 
-def _report(manifest: dict[str, Any], rows: list[TurnRow], needs: list[NeedsRow], *, output: Path | None, as_json: bool) -> None:
-    summary = summarise(rows, needs)
+@app.command()
+def coldstart(
+    context: typer.Context,
+    data: Data = CORPUS,
+    split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Which personas and pairs.")] = "test",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many requests.")] = None,
+    policy: Annotated[str | None, typer.Option(help="The policy, as the setting of that name.")] = None,
+    adapter: Annotated[str | None, typer.Option(metavar="PATH|none|default", help="The LoRA of the embedded policy.")] = None,
+    ask_at_least: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Probability from which a slot is asked for; as served when left out.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the policy that tosses a coin.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--out", help="Write manifest, summary, curve and rows to this JSON file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure whether the agent asks when, and only when, something that decides the answer is unknown."""
+    settings = settings_of(context, policy=policy, adapter=adapter)
+    schema, corpus = schema_of(settings), load_corpus(data)
+    _refuse_unwritable(output)
+    cases = cases_of(corpus, schema, split)[:limit]
+    llm = open_llm(settings.policy, "policy", settings)
+    rules = AskRules() if ask_at_least is None else AskRules(ask_at_least=ask_at_least)
+    rows = asyncio.run(_ask_rows(llm, cases, schema, rules))
+    manifest = manifest_of(
+        "bench coldstart",
+        policy=llm,
+        weights=_weights(settings),
+        data=data,
+        seed=seed,
+        facts={"split": split, "requests": len(cases), "ask_at_least": rules.ask_at_least, "notation": notation_of(llm)},
+    )
+    others = trivial(cases, corpus, seed=seed)
+    summary = {"policy": summarise_asks(rows), **{name: summarise_asks(each) for name, each in others.items()}}
+    report = {"manifest": manifest, "summary": summary, "curve": curve(rows)}
     if output is not None:
-        report = {"manifest": manifest, "summary": summary, "rows": [*map(asdict, rows), *map(asdict, needs)]}
+        output.write_text(json.dumps({**report, "rows": list(map(asdict, rows))}, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        note(f"written to {output}")
+    if as_json:
+        emit(report)
+    else:
+        _show_asks(summary)
+
+
+async def _ask_rows(llm: LLM, cases: list[Case], schema: ProfileSchema, rules: AskRules) -> list[AskRow]:
+    rows: list[AskRow] = []
+    try:
+        with counting("requests", len(cases)) as advance:
+            for case in cases:
+                rows.append(await run_case(case, llm=llm, schema=schema, notation=notation_of(llm), rules=rules))
+                advance()
+    finally:
+        await llm.aclose()
+    return rows
+
+
+def _show_asks(summary: dict[str, dict[str, Any]]) -> None:
+    table = plain_table("measure", *summary)
+    for name in ("balanced_accuracy", "ask_recall", "over_ask", "ask_f1", "slot_hit_at_1", "slot_hit_at_3"):
+        table.add_row(name.replace("_", " "), *(_text(figures[name]) for figures in summary.values()))
+    policy = summary["policy"]
+    table.add_row("95 % of balanced accuracy", _text(policy["balanced_accuracy_95"]), "", "", "")
+    table.add_row("insufficient / sufficient", f"{policy['insufficient']} / {policy['sufficient']}", "", "", "")
+    out().print(table)
+
+
+def _report(
+    manifest: dict[str, Any], summary: dict[str, Any], rows: Sequence[TurnRow | NeedsRow], *, output: Path | None, as_json: bool
+) -> None:
+    if output is not None:
+        report = {"manifest": manifest, "summary": summary, "rows": list(map(asdict, rows))}
         output.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", "utf-8")
         note(f"written to {output}")
     if as_json:
@@ -91,7 +164,7 @@ def _report(manifest: dict[str, Any], rows: list[TurnRow], needs: list[NeedsRow]
 
 async def _run(
     llm: LLM, corpus: Corpus, schema: ProfileSchema, split: Literal["train", "dev", "test"], jobs: list[Job], notation: Notation
-) -> tuple[list[TurnRow], list[NeedsRow]]:
+) -> tuple[list[TurnRow], list[NeedsRow], dict[str, float | None]]:
     """Do the jobs one after the other, so that a turn's time is its own."""
     rows: list[TurnRow] = []
     needs: list[NeedsRow] = []
@@ -106,9 +179,10 @@ async def _run(
                 alone = Corpus((dialogue,), (), (), corpus.held_out)
                 needs += await run_requests(alone, split, llm=llm, schema=schema, notation=notation)
                 advance()
+        history = await history_cost(corpus, schema, llm=llm, notation=notation)
     finally:
         await llm.aclose()
-    return rows, needs
+    return rows, needs, history
 
 
 def _limited(corpus: Corpus, split: Literal["train", "dev", "test"], limit: int | None) -> Corpus:
@@ -127,7 +201,9 @@ def _refuse_unwritable(output: Path | None) -> None:
 
 def _weights(settings: Settings) -> Path | None:
     kind, _, name = settings.policy.partition(":")
-    return find_model(name or settings.embedded_model, settings.models_dir) if kind == "embedded" else None
+    if kind not in ("embedded", "transformers"):
+        return None
+    return find_model((kind == "embedded" and name) or settings.embedded_model, settings.models_dir)
 
 
 def _show(summary: dict[str, Any]) -> None:
@@ -147,6 +223,8 @@ def _show(summary: dict[str, Any]) -> None:
             )
     for name, spread in summary["cost"].items():
         table.add_row(f"{name.replace('_', ' ')} a turn: p50, p95", f"{_text(spread['p50'])}, {_text(spread['p95'])}", "", "")
+    for turns, tokens in summary["prompt_tokens_after_turns"].items():
+        table.add_row(f"prompt tokens after {turns} turns: p50", _text(tokens), "", "")
     table.add_row(
         "outcomes", ", ".join(f"{name} {count}" for name, count in summary["outcomes"].items()), "", str(summary["turns"])
     )

@@ -47,6 +47,7 @@ def sft(
     model: Model = None,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA.")] = 12,
     alpha: Annotated[int, typer.Option(min=1, help="Its scale is alpha / rank.")] = 24,
+    noise: Annotated[float, typer.Option(min=0, help="NEFTune's alpha: noise on the embeddings; 0 for none.")] = 5.0,
     first_layer: Annotated[int, typer.Option(min=0, help="Layers below carry no adapter.")] = 4,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 4e-4,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 16,

@@ -111,6 +111,7 @@ LLM_KINDS: Registry[Opener] = Registry(
         "embedded": "personalagent.llm.embedded:open_embedded",
         "openai": "personalagent.llm.openai:open_openai",
         "scripted": "personalagent.llm.scripted:open_scripted",
+        "transformers": "personalagent.train.transformers_llm:open_transformers",
     },
 )
 
@@ -118,8 +119,9 @@ LLM_KINDS: Registry[Opener] = Registry(
 def open_llm(spec: str, role: LLMRole, settings: Settings) -> LLM:
     """Open the language model that `spec` names; nothing is started or connected before the first request.
 
-    Specs: `embedded` · `embedded:MODEL` (a known name or a GGUF file) · `scripted:FILE` · `MODEL` (at OPENAI_BASE_URL, or
-    OpenAI) · `MODEL@BASE_URL` · `openai:MODEL@BASE_URL`. A model name may hold colons: `llama3.2:1b@http://localhost:11434/v1`.
+    Specs: `embedded` · `embedded:MODEL` (a known name or a GGUF file) · `scripted:FILE` · `transformers:FOLDER` (a PEFT adapter on
+    the embedded model's weights) · `MODEL` (at OPENAI_BASE_URL, or OpenAI) · `MODEL@BASE_URL` · `openai:MODEL@BASE_URL`. A model
+    name may hold colons: `llama3.2:1b@http://localhost:11434/v1`.
     Raises ConfigError for a spec that cannot be meant, ModelMissingError where the embedded weights are not here.
     """
     kind, _, rest = spec.partition(":")

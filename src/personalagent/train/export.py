@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from personalagent.errors import DataError
 
-_TENSOR_NAMES = {
+TENSOR_NAMES = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
@@ -22,6 +22,7 @@ _TENSOR_NAMES = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+"""llama.cpp's names for a layer's linear modules."""
 _KEY = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.([\w.]+)\.lora_([AB])\.weight")
 _ROTARY_PERMUTED = frozenset({"llama"})
 """Architectures whose q and k rows llama.cpp stores interleaved."""
@@ -48,11 +49,11 @@ def export_adapter(adapter: Path, output: Path, *, backbone: Path) -> Path:
     }
     for key, tensor in sorted(load_file(str(weights)).items()):
         match = _KEY.fullmatch(key)
-        if match is None or match[2] not in _TENSOR_NAMES:
+        if match is None or match[2] not in TENSOR_NAMES:
             raise DataError(
                 f"expected LoRA tensors of linear layers, got {key!r}; export only adapters of `train sft` and its successors"
             )
-        layer, name, side = match[1], _TENSOR_NAMES[match[2]], match[3].lower()
+        layer, name, side = match[1], TENSOR_NAMES[match[2]], match[3].lower()
         values = tensor.float().numpy()
         if side == "b" and name in heads and architecture in _ROTARY_PERMUTED:
             values = interleave_rows(values, heads[name])

@@ -15,15 +15,21 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from personalagent.datasets.base import LabelledDialogue, LabelledRequest, LabelledTurn, PersonaSlot
-from personalagent.datasets.corpus import Corpus, PhraseRecord, SingleTurn
+from personalagent.datasets.corpus import Corpus, PhraseRecord, SingleRequest
 from personalagent.inference import build_prompt
 from personalagent.parsing import NOTHING, SOMETHING, Fact, format_fact
-from personalagent.profile import OpKind, Polarity, Profile, ProfileDelta, SlotOp, value_overlap
-from personalagent.schema import ProfileSchema, SlotType
+from personalagent.profile import Cardinality, OpKind, Polarity, Profile, ProfileDelta, SlotOp, SlotValue, value_overlap
+from personalagent.schema import ProfileSchema, Slot, SlotType
 from personalagent.sufficiency import build_needs_prompt
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 """Time of a corpus turn 0; turns are a minute apart. Only the order matters."""
+
+
+ASKED_SHARE = 0.1
+"""Share of natural turns that are read as if the agent had just asked for something."""
+DROPPED_SHARE, STRANGE_SHARE = 0.25, 0.35
+"""Shares of natural turns whose profile so far is left out, or mixed with other people's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class PolicyExample:
     task: str
     """infer or needs."""
     origin: str
-    """dialogue, turn or bank."""
+    """dialogue, turn, request or bank."""
     prompt: str
     completion: str
 
@@ -45,6 +51,8 @@ class Mixture:
     dialogue_epochs: int
     turn_epochs: int
     bank_turns: int
+    bank_answers: int
+    """Short replies to a question for a slot."""
     request_epochs: int
     bank_requests: int
     needless_requests: int
@@ -53,9 +61,23 @@ class Mixture:
 
 STAGES = {
     "breadth": Mixture(
-        dialogue_epochs=1, turn_epochs=1, bank_turns=2_000, request_epochs=1, bank_requests=800, needless_requests=200
+        dialogue_epochs=1,
+        turn_epochs=1,
+        bank_turns=2_000,
+        bank_answers=400,
+        request_epochs=1,
+        bank_requests=800,
+        needless_requests=200,
     ),
-    "gold": Mixture(dialogue_epochs=2, turn_epochs=2, bank_turns=600, request_epochs=1, bank_requests=150, needless_requests=100),
+    "gold": Mixture(
+        dialogue_epochs=1,
+        turn_epochs=2,
+        bank_turns=700,
+        bank_answers=300,
+        request_epochs=1,
+        bank_requests=150,
+        needless_requests=100,
+    ),
 }
 """The two stages of a run: every slot from the bank first, then mostly what people said."""
 
@@ -99,9 +121,11 @@ def profile_of(slots: Iterable[PersonaSlot], schema: ProfileSchema) -> Profile:
     )
 
 
-def infer_example(turn: LabelledTurn, profile: Profile, schema: ProfileSchema, origin: str) -> PolicyExample:
+def infer_example(
+    turn: LabelledTurn, profile: Profile, schema: ProfileSchema, origin: str, asked: Slot | None = None
+) -> PolicyExample:
     """Return the example of one turn: facts in the order of their quotes, as ``group.slot``."""
-    prompt = build_prompt(turn.utterance, profile, schema).messages[0].content
+    prompt = build_prompt(turn.utterance, profile, schema, asked=asked).messages[0].content
     plain = turn.utterance.casefold()
     facts = sorted(
         (fact for fact in turn.facts if fact.path in schema.slots and " ".join(fact.quote.split())),
@@ -123,27 +147,60 @@ def compose(corpus: Corpus, schema: ProfileSchema, *, seed: int, mixture: Mixtur
     mix, rng = mixture, random.Random(seed)  # noqa: S311 - sampling data, not secrets
     dialogues, turns = corpus.dialogues_of("train"), corpus.turns_of("train")
     composer = BankComposer(corpus.bank, schema, rng)
-    examples = [e for d in dialogues for e in _dialogue_examples(d, schema)] * mix.dialogue_epochs
-    examples += [_turn_example(turn, schema) for turn in turns] * mix.turn_epochs
+    said = [(turn, profile, "dialogue") for d in dialogues for turn, profile in walk(d, schema)] * mix.dialogue_epochs
+    said += [(single.turn, profile_of(single.profile, schema), "turn") for single in turns] * mix.turn_epochs
+    pool = [value for d in dialogues for value in final_profile(d, schema)]
+    examples = [
+        infer_example(turn, _perturbed(turn, before, pool, rng), schema, origin, _asked(turn, schema, rng))
+        for turn, before, origin in said
+    ]
     examples += [infer_example(*composer.turn(), schema, "bank") for _ in range(mix.bank_turns)]
+    examples += [composer.answer() for _ in range(mix.bank_answers)]
     examples += [e for d in dialogues for e in _request_examples(d, schema)] * mix.request_epochs
+    examples += [_twin_example(each, schema) for each in corpus.requests_of("train")] * mix.request_epochs
     examples += [composer.request() for _ in range(mix.bank_requests)]
     examples += _needless(dialogues, schema, rng, mix.needless_requests)
     rng.shuffle(examples)
     return examples
 
 
-def _dialogue_examples(dialogue: LabelledDialogue, schema: ProfileSchema) -> list[PolicyExample]:
-    return [infer_example(turn, profile, schema, "dialogue") for turn, profile in walk(dialogue, schema)]
+def _perturbed(turn: LabelledTurn, before: Profile, pool: Sequence[SlotValue], rng: random.Random) -> Profile:
+    """Leave the profile so far out now and then, or put things into it that have nothing to do with the turn.
+
+    In serving the profile is the policy's own, wrong facts included; a policy that only ever saw gold profiles repeats their slots.
+    What the turn changes stays, and so does everything where it reveals nothing: that may be because it is known.
+    """
+    draw, said = rng.random(), {fact.path for fact in turn.facts}
+    values = list(before)
+    if turn.facts and draw < DROPPED_SHARE:
+        changed = {fact.path for fact in turn.facts if fact.op is not OpKind.ADD}
+        values = [value for value in values if value.path in changed]
+    elif draw > 1 - STRANGE_SHARE:
+        strange = rng.sample(pool, min(rng.randint(1, 6), len(pool)))
+        values += [value for value in strange if value.path not in said and not before.values(value.path)]
+    return Profile().apply(
+        ProfileDelta(
+            tuple(SlotOp(OpKind.ADD, v.path, v.value, v.observed_at, v.polarity, cardinality=Cardinality.MANY) for v in values)
+        )
+    )
 
 
-def _turn_example(single: SingleTurn, schema: ProfileSchema) -> PolicyExample:
-    return infer_example(single.turn, profile_of(single.profile, schema), schema, "turn")
+def _asked(turn: LabelledTurn, schema: ProfileSchema, rng: random.Random) -> Slot | None:
+    """Pretend now and then that the agent had just asked: half of the time for something that the turn does not say."""
+    if rng.random() >= ASKED_SHARE:
+        return None
+    said = [schema.slots[fact.path] for fact in turn.facts if fact.path in schema.slots]
+    return rng.choice(said if said and rng.random() < 0.5 else list(schema))
 
 
 def _request_examples(dialogue: LabelledDialogue, schema: ProfileSchema) -> list[PolicyExample]:
     profile = final_profile(dialogue, schema)
     return [needs_example(r.request, order_needs(r), profile, schema, "dialogue") for r in dialogue.requests]
+
+
+def _twin_example(each: SingleRequest, schema: ProfileSchema) -> PolicyExample:
+    needs = (*each.missing, *(path for path in each.needs if path not in each.missing))
+    return needs_example(each.request, needs, profile_of(each.profile, schema), schema, "request")
 
 
 def order_needs(request: LabelledRequest) -> tuple[str, ...]:
@@ -199,6 +256,18 @@ class BankComposer:
         profile = profile_of([*(slot for slot in others if slot.path not in taken), *before], self.schema)
         facts = tuple(fact for _, fact, _ in parts if fact is not None)
         return LabelledTurn(" ".join(text for text, _, _ in parts), facts), profile
+
+    def answer(self) -> PolicyExample:
+        """Compose a short reply to the question for a slot: a pattern of the bank, or the bare value."""
+        record = self.rng.choice([record for record in self.bank if self._patterns(record, "answers")])
+        value = self.rng.choice(record.values)
+        pattern = "{v}" if self.rng.random() < 0.5 else self.rng.choice(self._patterns(record, "answers"))
+        text = pattern.replace("{v}", value)
+        polarity, label = self._polarity(record, "explicit", value)
+        others = [r for r in self.rng.sample(self.bank, self.rng.randint(0, 4)) if r.slot != record.slot]
+        turn = LabelledTurn(text, (Fact(record.slot, record.labels.get(value, label), value, polarity=polarity),))
+        profile = profile_of(map(self._persona_slot, others), self.schema)
+        return infer_example(turn, profile, self.schema, "bank", self.schema.slots[record.slot])
 
     def request(self) -> PolicyExample:
         """Compose a request that needs the record's slot, which the profile knows in half of the cases."""
