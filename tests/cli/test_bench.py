@@ -49,3 +49,29 @@ def test_the_table_names_every_measure(cli: Cli, script: Callable[..., None]) ->
 def test_a_place_that_cannot_be_written_is_refused_before_the_run(cli: Cli, script: Callable[..., None], tmp_path: Path) -> None:
     result = cli("bench", "infer", "--data", CORPUS, "--out", str(tmp_path / "absent" / "result.json"))
     assert (result.code, "expected --out in a folder that exists" in result.err) == (2, True)
+
+
+def test_side_by_side_finds_the_same_and_times_only_what_ran_alone(cli: Cli, script: Callable[..., None], tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    script("policy", *[NO_FACTS] * 200)
+    result = cli(
+        "bench",
+        "infer",
+        "--data",
+        CORPUS,
+        "--limit-dialogues",
+        "12",
+        "--bank-patterns",
+        "1",
+        "--parallel",
+        "3",
+        "--out",
+        str(out),
+    )
+    assert result.code == 0, result.err
+    written = json.loads(out.read_text("utf-8"))
+    rows = [row for row in written["rows"] if "alone" in row]
+    units = list(dict.fromkeys(row["unit"] for row in rows))
+    assert len(units) == 14
+    assert {row["unit"] for row in rows if row["alone"]} == set(units[:10])
+    assert written["manifest"]["parallel"] == 3

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from itertools import chain
@@ -47,6 +47,8 @@ class TurnRow:
     ms: float
     prompt_tokens: int | None
     completion_tokens: int | None
+    alone: bool = True
+    """Whether nothing else was asked of the model meanwhile, so that ``ms`` is the turn's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def jobs_of(corpus: Corpus, schema: ProfileSchema, split: Split, *, bank_pattern
     return jobs
 
 
-async def run_job(job: Job, *, llm: LLM, schema: ProfileSchema, notation: Notation) -> list[TurnRow]:
+async def run_job(job: Job, *, llm: LLM, schema: ProfileSchema, notation: Notation, alone: bool = True) -> list[TurnRow]:
     """Infer a job's turns one after the other, each on the profile that the policy itself has built."""
     rows, profile = [], job.profile
     for index, (utterance, gold) in enumerate(job.turns):
@@ -99,7 +101,8 @@ async def run_job(job: Job, *, llm: LLM, schema: ProfileSchema, notation: Notati
             utterance, profile, llm=llm, schema=schema, at=at, session_id=job.unit, turn_index=index, notation=notation
         )
         profile = profile.apply(result.delta)
-        rows.append(_row(job, utterance, tuple(fact for fact in gold if fact.path in schema.slots), result))
+        row = _row(job, utterance, tuple(fact for fact in gold if fact.path in schema.slots), result)
+        rows.append(replace(row, alone=alone))
     return rows
 
 
@@ -199,7 +202,7 @@ def summarise(rows: Sequence[TurnRow], needs: Sequence[NeedsRow]) -> dict[str, A
         "outcomes": dict(sorted(Counter(row.outcome.value for row in rows).items())),
         "refused": dict(sorted(sum((Counter(row.refused) for row in rows), Counter()).items())),
         "cost": {
-            "ms": _spread([row.ms for row in dialogue]),
+            "ms": _spread([row.ms for row in dialogue if row.alone]),
             "prompt_tokens": _spread([row.prompt_tokens for row in dialogue if row.prompt_tokens is not None]),
             "completion_tokens": _spread([row.completion_tokens for row in dialogue if row.completion_tokens is not None]),
         },

@@ -31,6 +31,8 @@ from personalagent.sufficiency import AskRules
 app = typer.Typer(no_args_is_help=True, help="Measure a policy.")
 Data = Annotated[Path, typer.Option("--data", help="The corpus folder.")]
 CORPUS = Path("data/corpus")
+TIMED = 10
+"""Dialogues that run alone where the others run side by side."""
 
 
 @app.callback()
@@ -50,6 +52,9 @@ def infer(
     notation: Annotated[
         Literal["compact", "general"] | None, typer.Option(help="What the policy writes; compact where it has an adapter.")
     ] = None,
+    parallel: Annotated[
+        int, typer.Option(min=1, help="Dialogues at once; above 1, times are taken on the first ten, which run alone.")
+    ] = 1,
     seed: Annotated[int, typer.Option(help="Which bank patterns are drawn.")] = 0,
     output: Annotated[Path | None, typer.Option("--out", help="Write manifest, summary and rows to this JSON file.")] = None,
     as_json: AsJson = False,
@@ -62,9 +67,8 @@ def infer(
     llm = open_llm(settings.policy, "policy", settings)
     written = notation or notation_of(llm)
     started = time.monotonic()
-    rows, needs, history = asyncio.run(
-        _run(llm, corpus, schema, split, jobs_of(corpus, schema, split, bank_patterns=bank_patterns, seed=seed), written)
-    )
+    jobs = jobs_of(corpus, schema, split, bank_patterns=bank_patterns, seed=seed)
+    rows, needs, history = asyncio.run(_run(llm, corpus, schema, split, jobs, written, parallel))
     facts = {
         "split": split,
         "notation": written,
@@ -72,6 +76,7 @@ def infer(
         "bank_patterns": bank_patterns,
         "turns": len(rows),
         "requests": len(needs),
+        "parallel": parallel,
         "categories": len(schema.categories),
         "slots": len(schema),
         "wall_s": round(time.monotonic() - started, 1),
@@ -163,17 +168,31 @@ def _report(
 
 
 async def _run(
-    llm: LLM, corpus: Corpus, schema: ProfileSchema, split: Literal["train", "dev", "test"], jobs: list[Job], notation: Notation
+    llm: LLM,
+    corpus: Corpus,
+    schema: ProfileSchema,
+    split: Literal["train", "dev", "test"],
+    jobs: list[Job],
+    notation: Notation,
+    parallel: int,
 ) -> tuple[list[TurnRow], list[NeedsRow], dict[str, float | None]]:
-    """Do the jobs one after the other, so that a turn's time is its own."""
-    rows: list[TurnRow] = []
+    """Do the jobs one after the other, so that a turn's time is its own; or the first ten so, and the others side by side."""
+    done: dict[int, list[TurnRow]] = {}
     needs: list[NeedsRow] = []
     dialogues = corpus.dialogues_of(split)
+    side_by_side = asyncio.Semaphore(parallel)
     try:
         with counting("dialogues and turns", len(jobs)) as advance:
-            for job in jobs:
-                rows += await run_job(job, llm=llm, schema=schema, notation=notation)
+
+            async def one(number: int, *, alone: bool) -> None:
+                async with side_by_side:
+                    done[number] = await run_job(jobs[number], llm=llm, schema=schema, notation=notation, alone=alone)
                 advance()
+
+            timed = len(jobs) if parallel == 1 else min(TIMED, len(jobs))
+            for number in range(timed):
+                await one(number, alone=True)
+            await asyncio.gather(*(one(number, alone=False) for number in range(timed, len(jobs))))
         with counting("requests, by dialogue", len(dialogues)) as advance:
             for dialogue in dialogues:
                 alone = Corpus((dialogue,), (), (), corpus.held_out)
@@ -182,7 +201,7 @@ async def _run(
         history = await history_cost(corpus, schema, llm=llm, notation=notation)
     finally:
         await llm.aclose()
-    return rows, needs, history
+    return [row for number in sorted(done) for row in done[number]], needs, history
 
 
 def _limited(corpus: Corpus, split: Literal["train", "dev", "test"], limit: int | None) -> Corpus:
