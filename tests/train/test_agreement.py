@@ -1,0 +1,79 @@
+"""The shipped adapter says the same in transformers, where it is trained, and in llama.cpp, where it is served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the train extra")
+gguf = pytest.importorskip("gguf", reason="needs the train extra")
+pytest.importorskip("trl", reason="needs the train extra")
+
+from personalagent.config import Settings  # noqa: E402
+from personalagent.datasets.corpus import Corpus  # noqa: E402
+from personalagent.dialogue import Message  # noqa: E402
+from personalagent.llm.embedded import EmbeddedLLM, find_adapter  # noqa: E402
+from personalagent.schema import ProfileSchema  # noqa: E402
+from personalagent.train.export import TENSOR_NAMES  # noqa: E402
+from personalagent.train.samples import infer_example, walk  # noqa: E402
+from personalagent.train.sft import END, PROMPT, load_backbone  # noqa: E402
+
+pytestmark = pytest.mark.train
+NEAR_TIE = 0.7
+"""Logits. llama.cpp multiplies with activations rounded to 8 bits, so of two tokens this close either may win."""
+
+
+def merge(model: Any, adapter: Path) -> None:
+    """Add a GGUF LoRA to the weights of a model: W + alpha / rank * B A."""
+    reader = gguf.GGUFReader(str(adapter))
+    alpha = float(reader.fields["adapter.lora.alpha"].contents())
+    tensors = {tensor.name: torch.from_numpy(tensor.data.copy()).float() for tensor in reader.tensors}
+    names = {served: trained for trained, served in TENSOR_NAMES.items()}
+    with torch.no_grad():
+        for name, lora_a in tensors.items():
+            if name.endswith("lora_a"):
+                _, layer, served, *_ = name.split(".")
+                lora_b = tensors[name.removesuffix("a") + "b"]
+                linear = model.model.layers[int(layer)].get_submodule(names[served])
+                linear.weight += alpha / lora_a.shape[0] * (lora_b @ lora_a)
+
+
+async def test_the_shipped_adapter_answers_the_same_in_both(qwen: Path, corpus: Corpus, schema: ProfileSchema) -> None:
+    """llama.cpp's greedy tokens are those of transformers on real prompts; without the adapter they are not."""
+    adapter = find_adapter("default", qwen)
+    assert adapter is not None
+    prompts = [
+        infer_example(*turn, schema, "dialogue").prompt
+        for dialogue in corpus.dialogues_of("dev")[:3]
+        for turn in list(walk(dialogue, schema))[:2]
+    ]
+    policy = EmbeddedLLM(qwen, adapter=adapter, timeout_s=Settings.load().timeout_s)
+    outputs = [
+        (await policy.complete([Message("user", prompt)], max_tokens=48, temperature=0.0, seed=0)).text for prompt in prompts
+    ]
+    await policy.aclose()
+    model, tokenizer = load_backbone(qwen, dtype=torch.float32)
+    bare = agreement(model, tokenizer, prompts, outputs)
+    merge(model, adapter)
+    trained = agreement(model, tokenizer, prompts, outputs)
+    assert trained["near"] == trained["tokens"] > 30, trained
+    assert trained["same"] >= 0.95 * trained["tokens"], trained
+    assert bare["same"] < 0.8 * bare["tokens"], bare
+
+
+def agreement(model: Any, tokenizer: Any, prompts: list[str], outputs: list[str]) -> dict[str, int]:
+    """Count the tokens of outputs that a model would have chosen there: ``same`` exactly, ``near`` up to a near tie."""
+    found = {"tokens": 0, "same": 0, "near": 0}
+    for prompt, output in zip(prompts, outputs, strict=True):
+        before = tokenizer(PROMPT.format(prompt=prompt), add_special_tokens=False).input_ids
+        written = tokenizer(output + END, add_special_tokens=False).input_ids[:48]
+        with torch.no_grad():
+            logits = model(torch.tensor([before + written])).logits[0, len(before) - 1 : -1]
+        chosen = logits.gather(1, torch.tensor(written)[:, None])[:, 0]
+        best = logits.max(dim=1).values
+        found["tokens"] += len(written)
+        found["same"] += int((chosen == best).sum())
+        found["near"] += int((best - chosen <= NEAR_TIE).sum())
+    return found
