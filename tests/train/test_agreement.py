@@ -14,6 +14,7 @@ pytest.importorskip("trl", reason="needs the train extra")
 from personalagent.config import Settings  # noqa: E402
 from personalagent.datasets.corpus import Corpus  # noqa: E402
 from personalagent.dialogue import Message  # noqa: E402
+from personalagent.llm.base import FinishReason  # noqa: E402
 from personalagent.llm.embedded import EmbeddedLLM, find_adapter  # noqa: E402
 from personalagent.schema import ProfileSchema  # noqa: E402
 from personalagent.train.export import TENSOR_NAMES  # noqa: E402
@@ -21,8 +22,9 @@ from personalagent.train.samples import infer_example, walk  # noqa: E402
 from personalagent.train.sft import END, PROMPT, load_backbone  # noqa: E402
 
 pytestmark = pytest.mark.train
-NEAR_TIE = 0.7
-"""Logits. llama.cpp multiplies with activations rounded to 8 bits, so of two tokens this close either may win."""
+AGREE = 0.98
+"""Share of tokens that must be the same. llama.cpp rounds activations to 8 bits, transformers here computes in float32; when this was
+written 251 of 252 were."""
 
 
 def merge(model: Any, adapter: Path) -> None:
@@ -50,30 +52,26 @@ async def test_the_shipped_adapter_answers_the_same_in_both(qwen: Path, corpus: 
         for turn in list(walk(dialogue, schema))[:2]
     ]
     policy = EmbeddedLLM(qwen, adapter=adapter, timeout_s=Settings.load().timeout_s)
-    outputs = [
-        (await policy.complete([Message("user", prompt)], max_tokens=48, temperature=0.0, seed=0)).text for prompt in prompts
-    ]
+    completions = [await policy.complete([Message("user", prompt)], max_tokens=48, temperature=0.0, seed=0) for prompt in prompts]
     await policy.aclose()
+    outputs = [each.text + (END if each.finish_reason is FinishReason.STOP else "") for each in completions]
     model, tokenizer = load_backbone(qwen, dtype=torch.float32)
     bare = agreement(model, tokenizer, prompts, outputs)
     merge(model, adapter)
     trained = agreement(model, tokenizer, prompts, outputs)
-    assert trained["near"] == trained["tokens"] > 30, trained
-    assert trained["same"] >= 0.95 * trained["tokens"], trained
+    assert trained["tokens"] > 100, trained
+    assert trained["same"] >= AGREE * trained["tokens"], trained
     assert bare["same"] < 0.8 * bare["tokens"], bare
 
 
 def agreement(model: Any, tokenizer: Any, prompts: list[str], outputs: list[str]) -> dict[str, int]:
-    """Count the tokens of outputs that a model would have chosen there: ``same`` exactly, ``near`` up to a near tie."""
-    found = {"tokens": 0, "same": 0, "near": 0}
+    """Count the tokens of outputs, and how many of them a model would have chosen there."""
+    found = {"tokens": 0, "same": 0}
     for prompt, output in zip(prompts, outputs, strict=True):
         before = tokenizer(PROMPT.format(prompt=prompt), add_special_tokens=False).input_ids
-        written = tokenizer(output + END, add_special_tokens=False).input_ids[:48]
+        written = tokenizer(output, add_special_tokens=False).input_ids
         with torch.no_grad():
             logits = model(torch.tensor([before + written])).logits[0, len(before) - 1 : -1]
-        chosen = logits.gather(1, torch.tensor(written)[:, None])[:, 0]
-        best = logits.max(dim=1).values
         found["tokens"] += len(written)
-        found["same"] += int((chosen == best).sum())
-        found["near"] += int((best - chosen <= NEAR_TIE).sum())
+        found["same"] += int((logits.argmax(dim=1) == torch.tensor(written)).sum())
     return found
