@@ -50,7 +50,7 @@ MAX_TOKENS = {"compact": 256, "general": 512}
 NEW_AT_LEAST = 0.85
 """Probability from which the trained policy's "there is something new" is believed."""
 KEEP_AT_LEAST = 0.135
-"""Confidence from which a fact of the trained policy is kept. Both were chosen on the dev split (docs/benchmark.md)."""
+"""Confidence from which a fact of the trained policy is kept. Both were chosen on the dev split (docs/decisions/0002)."""
 RESTATED = 0.8
 """Token overlap with an open value above which a fact says nothing new."""
 

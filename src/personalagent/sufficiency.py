@@ -30,7 +30,7 @@ MAX_KNOWN_NAMES = 16
 MAX_NEEDS = 4
 MAX_TOKENS = 48
 ASK_AT_LEAST = 0.0
-"""Chosen on the dev split; trades asking too much against asking too little (docs/benchmark.md has the curve)."""
+"""Chosen on the dev split; trades asking too much against asking too little (results/coldstart.json has the test split's curve)."""
 STALE_AFTER = timedelta(days=30)
 """After so long without being said or confirmed, a value that changes fast (a mood, a plan, a purchase) is confirmed, not assumed."""
 

@@ -49,6 +49,14 @@ def test_what_cannot_be_measured_is_no_zero() -> None:
     assert (figures["ask_recall"], figures["over_ask"], figures["balanced_accuracy"]) == (0.0, None, None)
 
 
+def test_an_output_that_cannot_be_read_is_counted_and_not_scored() -> None:
+    failed = AskRow("d", "?", (), (), None, None, is_unreadable=True)
+    figures, without = summarise_asks([*ROWS, failed]), summarise_asks(ROWS)
+    assert (figures.pop("unreadable"), without.pop("unreadable")) == (1, 0)
+    assert figures == without
+    assert curve([*ROWS, failed]) == curve(ROWS)
+
+
 def test_a_higher_threshold_asks_less() -> None:
     points = {point["ask_at_least"]: point for point in curve(ROWS, steps=10)}
     assert points[0.0]["over_ask"] == pytest.approx(1 / 3)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -18,6 +18,7 @@ from personalagent.datasets.base import Split
 from personalagent.datasets.corpus import Corpus
 from personalagent.inference import Notation
 from personalagent.llm.base import LLM
+from personalagent.parsing import ParseOutcome
 from personalagent.profile import Profile
 from personalagent.schema import ProfileSchema
 from personalagent.sufficiency import AskRules, assess
@@ -51,6 +52,8 @@ class AskRow:
     """What the policy gave to the slot that it would ask for; None where it would ask for none or gave no probabilities."""
     asked_for: str | None
     ms: float = 0.0
+    is_unreadable: bool = False
+    """Whether the policy wrote nothing that could be read: no decision, so no score."""
 
 
 def cases_of(corpus: Corpus, schema: ProfileSchema, split: Split) -> list[Case]:
@@ -78,6 +81,7 @@ async def run_case(case: Case, *, llm: LLM, schema: ProfileSchema, notation: Not
         probability=sure.get(would_ask or ""),
         asked_for=result.ask_for,
         ms=1_000 * sum(completion.elapsed_s for completion in result.completions),
+        is_unreadable=result.outcome is ParseOutcome.UNREADABLE,
     )
 
 
@@ -106,7 +110,12 @@ def trivial(cases: Sequence[Case], corpus: Corpus, *, seed: int) -> dict[str, li
 
 
 def summarise_asks(rows: Sequence[AskRow]) -> dict[str, Any]:
-    """Return the figures of one policy, each with its 95 % interval over personas; None where there is nothing to measure."""
+    """Return the figures of one policy, each with its 95 % interval over personas; None where there is nothing to measure.
+
+    A case whose output could not be read is counted, and left out of every other figure.
+    """
+    unreadable = sum(row.is_unreadable for row in rows)
+    rows = [row for row in rows if not row.is_unreadable]
     measures: dict[str, Callable[[Sequence[AskRow]], float | None]] = {
         "balanced_accuracy": _balanced,
         "ask_recall": lambda some: _share(some, lambda r: r.asked_for is not None, insufficient=True),
@@ -130,6 +139,7 @@ def summarise_asks(rows: Sequence[AskRow]) -> dict[str, Any]:
         figures[f"{name}_95"] = interval and [round(bound, 3) for bound in interval]
     figures["insufficient"] = sum(bool(row.missing) for row in rows)
     figures["sufficient"] = sum(not row.missing for row in rows)
+    figures["unreadable"] = unreadable
     figures["ms_p50"] = percentile([round(row.ms, 1) for row in rows], 0.5)
     return figures
 
@@ -140,15 +150,9 @@ def curve(rows: Sequence[AskRow], steps: int = 20) -> list[dict[str, float | Non
     for step in range(steps):
         threshold = step / steps
         asked = [
-            AskRow(
-                r.unit,
-                r.request,
-                r.missing,
-                r.candidates,
-                r.probability,
-                r.asked_for if (r.probability or 0) >= threshold else None,
-            )
-            for r in rows
+            replace(row, asked_for=row.asked_for if (row.probability or 0) >= threshold else None)
+            for row in rows
+            if not row.is_unreadable
         ]
         points.append(
             {
