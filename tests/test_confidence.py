@@ -24,8 +24,7 @@ def written(*tokens: tuple[str, float]) -> Completion:
 
 
 JAZZ = (
-    ("I love jazz", 0.1),
-    (" =>", 1.0),
+    ("1", 0.1),
     (" music", 0.5),
     (".genres", 0.8),
     (" like", 1.0),
@@ -33,7 +32,7 @@ JAZZ = (
     (" ja", 0.9),
     ("zz", 0.4),
 )
-PORTO = (("in Porto", 0.9), (" =>", 1.0), (" location.city", 0.2), (":", 1.0), (" Porto", 0.1), ("\n", 1.0))
+PORTO = (("2", 0.9), (" location.city", 0.2), (":", 1.0), (" Porto", 0.1), ("\n", 1.0))
 
 
 def test_the_first_token_says_how_sure_it_is_that_there_is_anything() -> None:
@@ -47,19 +46,20 @@ def test_the_probability_of_a_line_is_that_of_its_tokens() -> None:
     assert line_probabilities(Completion("music.genres")) == {}
 
 
-def test_a_facts_confidence_is_that_of_its_slot_and_value_not_of_its_quote() -> None:
-    sure = fact_confidences(written(("new", 0.9), ("\n", 1.0), *PORTO, *JAZZ))
+def test_a_facts_confidence_is_that_of_its_slot_and_value_not_of_its_clause() -> None:
+    said = ("I love jazz,", "in Porto")
+    sure = fact_confidences(written(("new", 0.9), ("\n", 1.0), *PORTO, *JAZZ), said)
     assert sure == {
         Fact("location.city", "Porto", "in Porto"): pytest.approx(0.2 * 0.1**0.5),
-        Fact("music.genres", "jazz", "I love jazz", polarity=Polarity.LIKE): pytest.approx(0.4 * math.sqrt(0.9 * 0.4)),
+        Fact("music.genres", "jazz", "I love jazz,", polarity=Polarity.LIKE): pytest.approx(0.4 * math.sqrt(0.9 * 0.4)),
     }
-    assert fact_confidences(Completion("in Porto => location.city: Porto")) == {}
+    assert fact_confidences(Completion("2 location.city: Porto"), said) == {}
 
 
 async def inferred(schema: ProfileSchema, completion: Completion):  # type: ignore[no-untyped-def]
     """Infer a turn from one output."""
     llm = ScriptedLLM([completion])
-    said = "I love jazz, in Porto"
+    said = "I love jazz very much, in lovely old Porto"
     return await infer(said, Profile(), llm=llm, schema=schema, at=AT, session_id="s", turn_index=0)
 
 
@@ -77,5 +77,5 @@ async def test_a_policy_not_sure_that_there_is_anything_is_not_believed(schema: 
 
 
 async def test_a_policy_without_probabilities_is_believed(schema: ProfileSchema) -> None:
-    result = await inferred(schema, Completion("new\nin Porto => location.city: Porto"))
+    result = await inferred(schema, Completion("new\n2 location.city: Porto"))
     assert [op.value for op in result.delta.operations] == ["Porto"]

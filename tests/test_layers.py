@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 SOURCE = ROOT / "src" / "personalagent"
 ROWS = """
 errors
-config registry dialogue schema
+config registry dialogue schema clauses
 profile
 llm store prompts parsing
 confidence inference elicitation sufficiency response

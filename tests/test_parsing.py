@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personalagent.inference import Gate, is_quote_of
+from personalagent.inference import Gate
 from personalagent.parsing import (
     Fact,
     ParsedFacts,
@@ -26,40 +26,47 @@ LIVES_ALONE = Fact("household.size_members", "lives alone", "Only me in the hous
 NO_CORIANDER = Fact("diet.restrictions", "coriander", "I strictly avoid the stuff", polarity=Polarity.AVOID)
 PORTO = Fact("location.city", "Porto", "I've moved to Porto", OpKind.UPDATE)
 NO_JAZZ = Fact("music.genres", "jazz", "I'm off jazz", OpKind.RETRACT, Polarity.LIKE)
+SAID = ("Only me in the house", "I strictly avoid the stuff", "I've moved to Porto", "I'm off jazz")
+PORTO_LINE, ALONE_LINE = "3 location.city update: Porto", "1 household.size_members: lives alone"
 
 
 @pytest.mark.parametrize(
     ("fact", "line"),
     [
-        (LIVES_ALONE, "Only me in the house => household.size_members: lives alone"),
-        (NO_CORIANDER, "I strictly avoid the stuff => diet.restrictions avoid: coriander"),
-        (PORTO, "I've moved to Porto => location.city update: Porto"),
-        (NO_JAZZ, "I'm off jazz => music.genres retract like: jazz"),
+        (LIVES_ALONE, "1 household.size_members: lives alone"),
+        (NO_CORIANDER, "2 diet.restrictions avoid: coriander"),
+        (PORTO, "3 location.city update: Porto"),
+        (NO_JAZZ, "4 music.genres retract like: jazz"),
     ],
 )
 def test_a_fact_is_one_line_of_the_compact_notation(fact: Fact, line: str) -> None:
-    assert format_fact(fact) == line
-    assert parse_compact(line) == ParsedFacts(ParseOutcome.OK, (fact,))
+    assert format_fact(fact, SAID) == line
+    assert parse_compact(line, SAID) == ParsedFacts(ParseOutcome.OK, (fact,))
+
+
+def test_a_fact_that_no_clause_proves_cannot_be_written() -> None:
+    with pytest.raises(ValueError, match="expected a quote of the utterance, got 'quite elsewhere'"):
+        format_fact(Fact("location.city", "Porto", "quite elsewhere"), SAID)
 
 
 def test_compact_lines_keep_their_order_and_repeats_count_once() -> None:
-    text = "\n".join(map(format_fact, [PORTO, LIVES_ALONE, PORTO]))
-    assert parse_compact(text) == ParsedFacts(ParseOutcome.OK, (PORTO, LIVES_ALONE))
+    text = f"{PORTO_LINE}\n{ALONE_LINE}\n{PORTO_LINE}"
+    assert parse_compact(text, SAID) == ParsedFacts(ParseOutcome.OK, (PORTO, LIVES_ALONE))
 
 
 def test_the_first_line_may_say_that_something_is_new() -> None:
-    assert parse_compact(f"new\n{format_fact(PORTO)}") == ParsedFacts(ParseOutcome.OK, (PORTO,))
-    assert parse_compact("new").outcome is ParseOutcome.UNREADABLE
+    assert parse_compact(f"new\n{PORTO_LINE}", SAID) == ParsedFacts(ParseOutcome.OK, (PORTO,))
+    assert parse_compact("new", SAID).outcome is ParseOutcome.UNREADABLE
 
 
 @pytest.mark.parametrize("text", ["none", " none\n", "None.", "NONE"])
 def test_none_says_that_the_turn_reveals_nothing(text: str) -> None:
-    assert parse_compact(text) == ParsedFacts(ParseOutcome.EMPTY)
+    assert parse_compact(text, SAID) == ParsedFacts(ParseOutcome.EMPTY)
 
 
 def test_a_line_that_cannot_be_read_makes_the_output_partial() -> None:
-    text = f"{format_fact(PORTO)}\nI think the user likes trains."
-    assert parse_compact(text) == ParsedFacts(ParseOutcome.PARTIAL, (PORTO,), ("I think the user likes trains.",))
+    text = f"{PORTO_LINE}\nI think the user likes trains."
+    assert parse_compact(text, SAID) == ParsedFacts(ParseOutcome.PARTIAL, (PORTO,), ("I think the user likes trains.",))
 
 
 @pytest.mark.parametrize(
@@ -67,31 +74,24 @@ def test_a_line_that_cannot_be_read_makes_the_output_partial() -> None:
     [
         "",
         "Sure! Here is the profile.",
-        "a quote => diet.restrictions adore: coriander",
-        "a quote => diet.restrictions: ",
-        " => diet.restrictions: coriander",
-        "a quote => diet.restrictions forget: coriander",
+        "1 diet.restrictions adore: coriander",
+        "1 diet.restrictions: ",
+        "diet.restrictions: coriander",
+        "0 diet.restrictions: coriander",
+        "5 diet.restrictions: coriander",
+        "٣ diet.restrictions: coriander",
+        "1 diet.restrictions forget: coriander",
     ],
 )
 def test_an_output_without_one_readable_line_is_unreadable(text: str) -> None:
-    parsed = parse_compact(text)
+    parsed = parse_compact(text, SAID)
     assert (parsed.outcome, parsed.facts) == (ParseOutcome.UNREADABLE, ())
 
 
 def test_a_truncated_output_loses_its_last_line_only() -> None:
-    text = f"{format_fact(PORTO)}\n{format_fact(LIVES_ALONE)[:-3]}"
-    assert parse_compact(text, truncated=True) == ParsedFacts(ParseOutcome.TRUNCATED, (PORTO,))
-    assert parse_compact("Only me in the", truncated=True) == ParsedFacts(ParseOutcome.TRUNCATED)
-
-
-def test_a_quote_that_holds_the_arrow_is_cut_there_and_still_stands_in_the_utterance(schema: ProfileSchema) -> None:
-    """The notation has no escape; what the first arrow leaves is a path that no schema has, so the gate refuses it."""
-    said = "map x => y: fine"
-    parsed = parse_compact(format_fact(Fact("diet.restrictions", "nuts", said)))
-    gate = Gate(said, Profile(), schema, "s", 0, AT)
-    assert [fact.path for fact in parsed.facts] == ["y"]
-    assert is_quote_of(parsed.facts[0].quote, said)
-    assert gate.run(parsed.facts)[0].operations == ()
+    text = f"{PORTO_LINE}\n{ALONE_LINE[:-3]}"
+    assert parse_compact(text, SAID, truncated=True) == ParsedFacts(ParseOutcome.TRUNCATED, (PORTO,))
+    assert parse_compact("1 household", SAID, truncated=True) == ParsedFacts(ParseOutcome.TRUNCATED)
 
 
 def test_general_output_is_read_from_its_classification_block() -> None:
@@ -169,7 +169,7 @@ facts = st.builds(
     Fact,
     path=st.sampled_from(["diet.restrictions", "location.city", "marriage_family.household.size_members"]),
     value=words,
-    quote=words.filter(lambda text: "=>" not in text),
+    quote=st.sampled_from(SAID),
     op=st.sampled_from([OpKind.ADD, OpKind.UPDATE, OpKind.RETRACT]),
     polarity=st.sampled_from(Polarity),
 )
@@ -177,14 +177,15 @@ facts = st.builds(
 
 @given(st.lists(facts, min_size=1, max_size=8, unique=True))
 def test_what_is_written_in_the_compact_notation_is_read_back(written: list[Fact]) -> None:
-    assert parse_compact("\n".join(map(format_fact, written))) == ParsedFacts(ParseOutcome.OK, tuple(written))
+    lines = "\n".join(format_fact(fact, SAID) for fact in written)
+    assert parse_compact(lines, SAID) == ParsedFacts(ParseOutcome.OK, tuple(written))
 
 
 messy = st.one_of(
     st.text(),
     st.lists(
         st.sampled_from(
-            ["<classification>", "</classification>", "<needs>", "</needs>", "none", " | ", " => ", "a.b", ": ", "\n", "```"]
+            ["<classification>", "</classification>", "<needs>", "</needs>", "none", " | ", "1 ", "99 ", "a.b", ": ", "\n", "```"]
         )
     ).map("".join),
 )
@@ -192,7 +193,7 @@ messy = st.one_of(
 
 @given(messy, st.booleans())
 def test_whatever_a_policy_writes_has_an_outcome(text: str, truncated: bool) -> None:
-    for parsed in (parse_compact(text, truncated=truncated), parse_general(text, truncated=truncated)):
+    for parsed in (parse_compact(text, SAID, truncated=truncated), parse_general(text, truncated=truncated)):
         assert bool(parsed.facts) == (parsed.outcome in (ParseOutcome.OK, ParseOutcome.PARTIAL)) or truncated
         assert all(fact.value and fact.quote and fact.path for fact in parsed.facts)
     needs = parse_needs(text, truncated=truncated)

@@ -6,12 +6,10 @@ A model that gives no probabilities is believed: every function returns None or 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from personalagent.llm.base import Completion, TokenLogprob
 from personalagent.parsing import Fact, parse_compact
-
-ARROW = " =>"
 
 
 def certainty(completion: Completion) -> float | None:
@@ -27,15 +25,15 @@ def line_probabilities(completion: Completion) -> dict[str, float]:
     return lines
 
 
-def fact_confidences(completion: Completion) -> dict[Fact, float]:
-    """Return how sure the policy is of each fact of a compact output, 0 to 1.
+def fact_confidences(completion: Completion, clauses: Sequence[str]) -> dict[Fact, float]:
+    """Return how sure the policy is of each fact of a compact output about these clauses, 0 to 1.
 
-    It is the probability of the slot given the quote, times the geometric mean of the probabilities of the value's tokens: a long value
-    is no less likely to be right than a short one. Which words are quoted says little and does not count.
+    It is the probability of the slot given the clause, times the geometric mean of the probabilities of the value's tokens: a long value
+    is no less likely to be right than a short one. Which clause is named says little and does not count.
     """
     confidences: dict[Fact, float] = {}
     for text, tokens in _lines(completion):
-        for fact in parse_compact(text).facts:
+        for fact in parse_compact(text, clauses).facts:
             slot, value = _slot_and_value(tokens)
             mean = sum(value) / len(value) if value else 0.0
             confidences.setdefault(fact, math.exp(sum(slot) + mean))
@@ -43,14 +41,13 @@ def fact_confidences(completion: Completion) -> dict[Fact, float]:
 
 
 def _slot_and_value(tokens: list[TokenLogprob]) -> tuple[list[float], list[float]]:
-    """Split the log probabilities behind the arrow at the first colon."""
+    """Split the log probabilities behind the clause's number at the first colon."""
     slot: list[float] = []
     value: list[float] = []
     written = ""
     for token in tokens:
-        _, arrow, behind = written.partition(ARROW)
-        if arrow:
-            (value if ":" in behind else slot).append(token.logprob)
+        if written.strip() and not (written + token.token).strip().isdigit():
+            (value if ":" in written else slot).append(token.logprob)
         written += token.token
     return slot, value
 

@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Literal
 
+from personalagent.clauses import clauses_of
 from personalagent.confidence import certainty, fact_confidences
 from personalagent.dialogue import Message
 from personalagent.llm.base import LLM, Completion
@@ -37,7 +38,7 @@ from personalagent.schema import ProfileSchema, Slot, SlotType
 Notation = Literal["compact", "general"]
 """``compact`` is the trained policy's, ``general`` any instruct model's."""
 
-MAX_KNOWN = 8
+MAX_KNOWN = 6
 """Slot values of the profile so far that a prompt shows, most relevant first."""
 MAX_KNOWN_CHARS = 600
 MAX_UTTERANCE_CHARS = 3_000
@@ -46,7 +47,7 @@ MAX_UTTERANCE_TOKENS = {"compact": 1_200, "general": 540}
 """The same as ``tokens_at_most`` counts them: less of a text that is dense (digits, emoji), so that a prompt stays under 2,048."""
 MAX_FACTS = 8
 """Facts of one turn that are kept; a policy that lists more is repeating itself."""
-MAX_TOKENS = {"compact": 256, "general": 512}
+MAX_TOKENS = {"compact": 128, "general": 512}
 NEW_AT_LEAST = 0.85
 """Probability from which the trained policy's "there is something new" is believed."""
 KEEP_AT_LEAST = 0.135
@@ -82,6 +83,8 @@ class InferPrompt:
     """The messages for the policy, and what did not fit in them."""
 
     messages: tuple[Message, ...]
+    clauses: tuple[str, ...]
+    """The utterance as the compact notation numbers it, from 1."""
     known_shown: int
     known_omitted: int
     """Slot values of the profile that were left out."""
@@ -163,9 +166,11 @@ def build_prompt(
             break
         lines.append(line)
     shown, omitted = clip(utterance, MAX_UTTERANCE_TOKENS[notation])
+    clauses = clauses_of(shown)
     if notation == "compact":
         known = "".join(f"{line}\n" for line in lines)
-        text = load_prompt("infer_compact").fill(known=known, asked=f"asked: {asked.short}\n" if asked else "", utterance=shown)
+        said = "\n".join(f"{number} {clause}" for number, clause in enumerate(clauses, 1))
+        text = load_prompt("infer_compact").fill(known=known, asked=f"asked: {asked.short}\n" if asked else "", clauses=said)
     else:
         text = load_prompt("infer_general").fill(
             known="\n".join(lines) or "(empty)",
@@ -173,7 +178,7 @@ def build_prompt(
             utterance=shown,
             catalogue=catalogue(schema),
         )
-    return InferPrompt((Message("user", text.rstrip("\n")),), len(lines), len(values) - len(lines), omitted)
+    return InferPrompt((Message("user", text.rstrip("\n")),), clauses, len(lines), len(values) - len(lines), omitted)
 
 
 _RUN = re.compile(r"[A-Za-z]+|\s{2,}|[^A-Za-z ]")
@@ -197,7 +202,7 @@ def clip(utterance: str, budget_tokens: int = MAX_UTTERANCE_TOKENS["compact"]) -
     size = min(len(utterance), MAX_UTTERANCE_CHARS)
     while True:
         half = size // 2
-        shown = utterance if size == len(utterance) else f"{utterance[:half]} […] {utterance[-half:]}"
+        shown = utterance if size == len(utterance) else f"{utterance[:half]}\n[…]\n{utterance[-half:]}"
         if (tokens := tokens_at_most(shown)) <= budget_tokens:
             return shown, 0 if size == len(utterance) else len(utterance) - 2 * half
         size = min(size * budget_tokens // tokens, size - 2)
@@ -242,13 +247,16 @@ async def infer(
             prompt.messages, max_tokens=MAX_TOKENS[notation], temperature=temperature, logprobs=notation == "compact"
         )
         completions.append(completion)
-        parse = parse_compact if notation == "compact" else parse_general
-        parsed = parse(completion.text, truncated=completion.finish_reason == "length")
+        truncated = completion.finish_reason == "length"
+        if notation == "compact":
+            parsed = parse_compact(completion.text, prompt.clauses, truncated=truncated)
+        else:
+            parsed = parse_general(completion.text, truncated=truncated)
         if (sure := certainty(completion)) is not None and parsed.facts and sure < NEW_AT_LEAST:
             parsed = ParsedFacts(ParseOutcome.DOUBTFUL)
         if parsed.outcome is not ParseOutcome.UNREADABLE:
             break
-    confidences = fact_confidences(completions[-1])
+    confidences = fact_confidences(completions[-1], prompt.clauses)
     doubtful = tuple(fact for fact in parsed.facts if confidences.get(fact, 1.0) < KEEP_AT_LEAST)
     gate = Gate(utterance, profile, schema, session_id, turn_index, at, consent)
     delta, refusals, mapped = gate.run(fact for fact in parsed.facts if fact not in doubtful)

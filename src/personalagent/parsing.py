@@ -1,11 +1,12 @@
 """What a policy wrote, as typed facts, or a named outcome.
 
-Two notations carry the same content. The *compact* one is what the trained policy writes, a line per fact::
+Two notations carry the same content. The *compact* one is what the trained policy writes, a line per fact, each with the number of the
+clause (``clauses.py``) that proves it::
 
     new
-    Only me in the house => household.size_members: lives alone
-    I strictly avoid the stuff => diet.restrictions avoid: coriander
-    I've moved to Porto => location.city update: Porto
+    1 household.size_members: lives alone
+    2 diet.restrictions avoid: coriander
+    4 location.city update: Porto
 
 The *general* one is for instruct models (paper section C.3): three tagged blocks, of which ``<classification>`` has a line per fact,
 ``path | op | polarity | value | quote``.
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from personalagent.clauses import clause_of
 from personalagent.profile import OpKind, Polarity
 
 NOTHING = "none"
@@ -76,39 +78,41 @@ class ParsedNeeds:
 
 _INFERRED_OPS = {"add": OpKind.ADD, "update": OpKind.UPDATE, "retract": OpKind.RETRACT}
 _POLARITIES = {polarity.value: polarity for polarity in Polarity}
-_COMPACT = re.compile(r"^(?P<quote>.+?) => (?P<path>[\w.]+)(?P<marks>(?: [a-z]+){0,2}): ?(?P<value>.+)$")
+_COMPACT = re.compile(r"^(?P<clause>[0-9]{1,3}) (?P<path>[\w.]+)(?P<marks>(?: [a-z]+){0,2}): ?(?P<value>.+)$")
 _SLOT_NAME = re.compile(r"^[\w]+(?:\.[\w]+){1,2}$")
 _FENCE = re.compile(r"^\s*```\w*\s*$")
 
 
-def format_fact(fact: Fact) -> str:
-    """Write a fact in the compact notation; ``parse_compact`` reads it back."""
+def format_fact(fact: Fact, clauses: Sequence[str]) -> str:
+    """Write a fact in the compact notation; ``parse_compact`` reads it back, with the whole clause as its quote.
+
+    Raises ValueError where no clause shares a word with the fact's quote.
+    """
+    number = clause_of(fact.quote, clauses)
+    if number is None:
+        raise ValueError(f"expected a quote of the utterance, got {fact.quote!r}; correct the label")
     op = "" if fact.op is OpKind.ADD else f" {fact.op}"
     polarity = "" if fact.polarity is Polarity.NEUTRAL else f" {fact.polarity}"
-    return f"{_one_line(fact.quote)} => {fact.path}{op}{polarity}: {_one_line(fact.value)}"
+    return f"{number} {fact.path}{op}{polarity}: {' '.join(fact.value.split())}"
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def parse_compact(text: str, *, truncated: bool = False) -> ParsedFacts:
-    """Read the compact notation; a repeated line counts once."""
+def parse_compact(text: str, clauses: Sequence[str], *, truncated: bool = False) -> ParsedFacts:
+    """Read the compact notation; a repeated line counts once, and a number that no clause has makes a line unreadable."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     if truncated and lines:
         lines = lines[:-1]
     if [line.casefold().rstrip(".") for line in lines] == [NOTHING]:
         return ParsedFacts(ParseOutcome.EMPTY)
     lines = lines[1:] if lines[:1] == [SOMETHING] else lines
-    facts = [_compact_fact(line) for line in lines]
+    facts = [_compact_fact(line, clauses) for line in lines]
     return _collect(lines, facts, truncated=truncated)
 
 
-def _compact_fact(line: str) -> Fact | None:
+def _compact_fact(line: str, clauses: Sequence[str]) -> Fact | None:
     match = _COMPACT.match(line)
-    if match is None:
+    if match is None or not 0 < int(match["clause"]) <= len(clauses):
         return None
-    return _fact(match["path"], match["marks"].split(), match["value"], match["quote"])
+    return _fact(match["path"], match["marks"].split(), match["value"], clauses[int(match["clause"]) - 1])
 
 
 def _fact(path: str, marks: Sequence[str], value: str, quote: str) -> Fact | None:

@@ -31,23 +31,23 @@ async def test_a_job_is_walked_on_the_policys_own_predictions(schema: ProfileSch
     """What the policy wrongly inferred stands in the next prompt, as in serving."""
     llm = ScriptedLLM(
         [
-            Completion("in Porto => location.city: Braga", usage=Usage(40, 9), elapsed_s=0.5),
+            Completion("1 location.city: Braga", usage=Usage(40, 9), elapsed_s=0.5),
             Completion("none", usage=Usage(45, 1), elapsed_s=0.25),
         ]
     )
     job = Job("a-01", "dialogue", (("I live in Porto", (PORTO,)), ("Thanks", ())))
     rows = await run_job(job, llm=llm, schema=schema, notation="compact")
-    assert llm.calls[1].messages[0].content == "infer\nlocation.city: Braga\nsaid: Thanks"
+    assert llm.calls[1].messages[0].content == "infer\nlocation.city: Braga\nsaid:\n1 Thanks"
     assert rows == [
         TurnRow(
             "a-01",
             "dialogue",
             "I live in Porto",
             (PORTO,),
-            (Fact(CITY, "Braga", "in Porto"),),
+            (Fact(CITY, "Braga", "I live in Porto"),),
             ParseOutcome.OK,
             {},
-            "in Porto => location.city: Braga",
+            "1 location.city: Braga",
             None,
             500,
             40,
@@ -60,9 +60,9 @@ async def test_a_job_is_walked_on_the_policys_own_predictions(schema: ProfileSch
 async def test_later_turns_are_newer_in_the_bench_as_in_serving(schema: ProfileSchema) -> None:
     names = ["location.city", "music.genres", "diet.cuisines"]
     said = [f"the word is w{i}" for i in range(3)]
-    llm = ScriptedLLM([*(f"w{i} => {name}: w{i}" for i, name in enumerate(names)), "none"])
+    llm = ScriptedLLM([*(f"1 {name}: w{i}" for i, name in enumerate(names)), "none"])
     await run_job(Job("a", "dialogue", tuple((text, ()) for text in [*said, "hm"])), llm=llm, schema=schema, notation="compact")
-    assert llm.calls[3].messages[0].content == "infer\ndiet.cuisines: w2\nmusic.genres: w1\nlocation.city: w0\nsaid: hm"
+    assert llm.calls[3].messages[0].content == "infer\ndiet.cuisines: w2\nmusic.genres: w1\nlocation.city: w0\nsaid:\n1 hm"
 
 
 async def test_gold_outside_a_masked_schema_does_not_count(schema: ProfileSchema) -> None:

@@ -45,3 +45,43 @@ def test_the_same_seed_gives_the_same_examples(cli: Cli, tmp_path: Path) -> None
         texts.append(out.read_text("utf-8"))
     assert texts[0] == texts[1] != texts[2]
     assert set(json.loads(texts[0].splitlines()[0])) == {"task", "origin", "prompt", "completion"}
+
+
+TEXTS = {"explanation": "e", "question": "q?", "reference": "r", "violating": "v"}
+TWINS = json.dumps({"first": {"request": "Dinner for two?", **TEXTS}, "second": {"request": "And lunch?", **TEXTS}})
+
+
+def unseen(cli: Cli, tmp_path: Path, *replies: str, options: tuple[str, ...] = ()) -> tuple[int, str, list[dict[str, object]]]:
+    """Let a scripted model write the first twins of the corpus; return exit code, messages, and the cases on disk."""
+    script, out = tmp_path / "replies.json", tmp_path / "unseen"
+    script.write_text(json.dumps(replies), "utf-8")
+    result = cli("data", "unseen", str(CORPUS), "--llm", f"scripted:{script}", "--out", str(out), "--parallel", "1", *options)
+    cases = [json.loads(line) for file in sorted(out.glob("t*.jsonl")) for line in file.read_text("utf-8").splitlines()]
+    return result.code, result.out + result.err, cases
+
+
+def test_a_model_writes_twins_and_a_second_run_goes_on_where_the_first_one_failed(cli: Cli, tmp_path: Path) -> None:
+    code, said, cases = unseen(cli, tmp_path, TWINS, "Sure!", '{"skip": "odd"}', options=("--limit", "3"))
+    assert code == 1
+    assert "expected one JSON object, got none" in said
+    assert "2 cases written, 0 kept, 1 skipped by the model, 1 failed" in said
+    assert [case["sufficient"] for case in cases] == [False, True]
+    code, said, again = unseen(cli, tmp_path, TWINS, options=("--limit", "1"))
+    assert (code, len(again)) == (0, 4)
+    assert "2 cases written, 3 kept" in said
+    assert len({str(case["id"]) for case in again}) == 4
+
+
+def test_a_dry_run_says_what_it_would_take_and_calls_nothing(cli: Cli, tmp_path: Path) -> None:
+    code, said, cases = unseen(cli, tmp_path, options=("--limit", "2", "--dry-run", "--price", "1000", "0"))
+    assert (code, cases) == (0, [])
+    assert "2 twins to write: about " in said
+    assert " 900 completion tokens" in said
+
+
+def test_without_a_model_the_set_is_what_the_corpus_holds_and_is_written_once(cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "unseen"
+    assert cli("data", "unseen", str(CORPUS), "--out", str(out)).code == 0
+    for split in ("train", "dev", "test"):
+        assert (out / f"{split}.jsonl").read_text("utf-8") == (ROOT / "data" / "unseen" / f"{split}.jsonl").read_text("utf-8")
+    assert "0 cases written" in cli("data", "unseen", str(CORPUS), "--out", str(out)).err

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from personalagent.clauses import clauses_of
 from personalagent.datasets.base import LabelledTurn, PersonaSlot
 from personalagent.datasets.corpus import Corpus
 from personalagent.inference import Gate
@@ -58,22 +59,31 @@ def test_the_same_seed_gives_the_same_examples_and_another_seed_others(corpus: C
 
 
 def said_in(example: PolicyExample) -> str:
-    """Return the utterance or request of an example."""
-    return re.split(r"^(?:said|request): ", example.prompt, maxsplit=1, flags=re.MULTILINE)[1]
+    """Return the request of an example, or its utterance with the clauses joined."""
+    if example.task == "needs":
+        return example.prompt.partition("request: ")[2]
+    return re.sub(r"^\d+ ", "", example.prompt.partition("said:\n")[2], flags=re.MULTILINE).replace("\n", " ")
+
+
+def joined(text: str) -> str:
+    """Return an utterance as its clauses stand in a prompt."""
+    return " ".join(clauses_of(text))
 
 
 def test_nothing_a_held_out_persona_said_is_trained_on(corpus: Corpus, examples: Sequence[PolicyExample]) -> None:
     held_out = {
-        turn.utterance
+        joined(turn.utterance)
         for split in ("dev", "test")
         for d in corpus.dialogues_of(split)
         for session in d.sessions
         for turn in session
     }
     held_out |= {request.request for split in ("dev", "test") for d in corpus.dialogues_of(split) for request in d.requests}
-    held_out |= {single.turn.utterance for split in ("dev", "test") for single in corpus.turns_of(split)}
+    held_out |= {joined(single.turn.utterance) for split in ("dev", "test") for single in corpus.turns_of(split)}
     trained = {said_in(example) for example in examples if example.origin != "bank"}
-    small_talk = {turn.utterance for d in corpus.dialogues_of("train") for s in d.sessions for turn in s if not turn.facts}
+    small_talk = {
+        joined(turn.utterance) for d in corpus.dialogues_of("train") for s in d.sessions for turn in s if not turn.facts
+    }
     assert (trained & held_out) - small_talk == set()
     assert len(trained) > 1_000
 
@@ -83,7 +93,7 @@ def test_no_held_out_pattern_is_trained_on(corpus: Corpus, examples: Sequence[Po
     composed = "\n".join(said_in(example) for example in examples if example.origin == "bank")
 
     def fixed_part(pattern: str) -> str:
-        return max(re.split(r"\{v\}|\{old\}", pattern), key=len).strip()
+        return joined(max(re.split(r"\{v\}|\{old\}", pattern), key=len))
 
     kinds = ("explicit", "implied", "negative", "update", "retract", "third_party", "hypothetical", "requests")
     trained = {fixed_part(pattern) for record in corpus.bank for kind in kinds for pattern in record.trained(kind)}
@@ -96,7 +106,8 @@ def test_no_held_out_pattern_is_trained_on(corpus: Corpus, examples: Sequence[Po
 def test_every_completion_is_read_back_by_the_parser(examples: Sequence[PolicyExample], schema: ProfileSchema) -> None:
     outcomes: Counter[tuple[str, ParseOutcome]] = Counter()
     for example in examples:
-        parsed = parse_compact(example.completion) if example.task == "infer" else parse_needs(example.completion)
+        said = example.prompt.partition("said:\n")[2].splitlines()
+        parsed = parse_compact(example.completion, said) if example.task == "infer" else parse_needs(example.completion)
         outcomes[example.task, parsed.outcome] += 1
     assert set(outcomes) == {(task, outcome) for task in ("infer", "needs") for outcome in (ParseOutcome.OK, ParseOutcome.EMPTY)}
 
@@ -114,7 +125,7 @@ def test_gold_passes_the_gate(examples: Sequence[PolicyExample], corpus: Corpus,
 
 def test_an_example_holds_the_profile_so_far_the_words_and_the_facts_in_their_order(schema: ProfileSchema) -> None:
     turn = LabelledTurn(
-        "No coriander, and I've moved to Porto",
+        "No coriander for me, and I've moved to Porto",
         (
             Fact(CITY, "Porto", "I've moved to Porto", OpKind.UPDATE),
             Fact("consumption_lifestyle.diet.restrictions", "coriander", "No coriander", polarity=Polarity.AVOID),
@@ -124,8 +135,8 @@ def test_an_example_holds_the_profile_so_far_the_words_and_the_facts_in_their_or
     assert infer_example(turn, before, schema, "turn") == PolicyExample(
         "infer",
         "turn",
-        "infer\nlocation.city: Lyon\nsaid: No coriander, and I've moved to Porto",
-        "new\nNo coriander => diet.restrictions avoid: coriander\nI've moved to Porto => location.city update: Porto",
+        "infer\nlocation.city: Lyon\nsaid:\n1 No coriander for me,\n2 and I've moved to Porto",
+        "new\n1 diet.restrictions avoid: coriander\n2 location.city update: Porto",
     )
 
 

@@ -33,7 +33,7 @@ from tests.train.tiny import write_tiny_model  # noqa: E402
 pytestmark = pytest.mark.train
 
 EXAMPLES = [
-    PolicyExample("infer", "turn", f"infer\nsaid: I like w{i}", f"new\nI like w{i} => music.genres like: w{i}") for i in range(6)
+    PolicyExample("infer", "turn", f"infer\nsaid:\n1 I like w{i}", f"new\n1 music.genres like: w{i}") for i in range(6)
 ] + [PolicyExample("needs", "bank", f"needs\nknown: nothing\nrequest: any w{i}?", "none") for i in range(4)]
 SETTINGS = SFTSettings(rank=2, alpha=4, first_layer=1, batch_size=2, max_steps=4, save_steps=2, warmup_steps=1, seed=3)
 

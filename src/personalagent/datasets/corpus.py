@@ -41,6 +41,15 @@ class SingleRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class BareRequest:
+    """A request and the slots that decide a good answer, whatever is known; only trained on."""
+
+    request_id: str
+    request: str
+    needs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PhraseRecord:
     """Patterns of one slot, with ``{v}`` for the value and ``{old}`` for an earlier one."""
 
@@ -74,6 +83,7 @@ class Corpus:
     held_out: Mapping[str, Split]
     """``dev`` or ``test`` by dialogue, turn or pair id; every other id is ``train``."""
     requests: tuple[SingleRequest, ...] = ()
+    needs: tuple[BareRequest, ...] = ()
 
     def dialogues_of(self, split: Split) -> tuple[LabelledDialogue, ...]:
         """Return the dialogues of one split, in file order."""
@@ -89,7 +99,7 @@ class Corpus:
 
 
 def load_corpus(folder: Path) -> Corpus:
-    """Load ``dialogues/``, ``turns/``, ``requests/``, ``bank/`` and ``split.json`` of a corpus folder.
+    """Load ``dialogues/``, ``turns/``, ``requests/``, ``needs/``, ``bank/`` and ``split.json`` of a corpus folder.
 
     Raises:
         DataError: a file is missing or a record lacks a field.
@@ -103,6 +113,9 @@ def load_corpus(folder: Path) -> Corpus:
         bank=_read_bank(folder / "bank"),
         held_out=_checked(split_file.name, _splits, _read_json(split_file)),
         requests=tuple(read_requests(sorted((folder / "requests").glob("*.jsonl")))),
+        needs=tuple(
+            _checked(where, _bare, r) for path in sorted((folder / "needs").glob("*.jsonl")) for where, r in read_jsonl(path)
+        ),
     )
 
 
@@ -214,6 +227,10 @@ def _twin(record: Mapping[str, Any]) -> SingleRequest:
         question=record.get("question"),
         explanation=str(record["explanation"]),
     )
+
+
+def _bare(record: Mapping[str, Any]) -> BareRequest:
+    return BareRequest(str(record["id"]), str(record["request"]), tuple(record["needs"]))
 
 
 _KINDS = ("explicit", "implied", "negative", "update", "retract", "third_party", "hypothetical", "requests", "answers")

@@ -59,6 +59,11 @@ def _checks(record: Mapping[str, Any], schema: ProfileSchema, report: Validation
         yield from _dialogue(record, schema, report)
     elif "user" in record and "inferred" in record:
         yield from _single(record, schema, report)
+    elif "request" in record and "profile" not in record:
+        report.requests += 1
+        yield from (f"unknown slot {path}" for path in sorted(set(record["needs"]) - set(schema.slots)))
+        if not record.get("id"):
+            yield "the field 'id' is missing"
     elif "request" in record:
         yield from _twin(record, schema, report)
     elif "slot" in record:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from personalagent.clauses import clause_of
 from personalagent.datasets.base import LabelledDialogue, LabelledRequest, LabelledTurn, PersonaSlot
 from personalagent.datasets.corpus import Corpus, PhraseRecord, SingleRequest
 from personalagent.inference import build_prompt
@@ -124,15 +125,12 @@ def profile_of(slots: Iterable[PersonaSlot], schema: ProfileSchema) -> Profile:
 def infer_example(
     turn: LabelledTurn, profile: Profile, schema: ProfileSchema, origin: str, asked: Slot | None = None
 ) -> PolicyExample:
-    """Return the example of one turn: facts in the order of their quotes, as ``group.slot``."""
-    prompt = build_prompt(turn.utterance, profile, schema, asked=asked).messages[0].content
-    plain = turn.utterance.casefold()
-    facts = sorted(
-        (fact for fact in turn.facts if fact.path in schema.slots and " ".join(fact.quote.split())),
-        key=lambda fact: plain.find(fact.quote.casefold()),
-    )
-    lines = [format_fact(replace(fact, path=schema.slots[fact.path].short)) for fact in facts]
-    return PolicyExample("infer", origin, prompt, "\n".join([SOMETHING, *lines]) if lines else NOTHING)
+    """Return the example of one turn: facts in the order of their clauses, as ``group.slot``."""
+    prompt = build_prompt(turn.utterance, profile, schema, asked=asked)
+    placed = [(clause_of(fact.quote, prompt.clauses), fact) for fact in turn.facts if fact.path in schema.slots]
+    facts = sorted(((number, fact) for number, fact in placed if number), key=lambda each: each[0])
+    lines = [format_fact(replace(fact, path=schema.slots[fact.path].short), prompt.clauses) for _, fact in facts]
+    return PolicyExample("infer", origin, prompt.messages[0].content, "\n".join([SOMETHING, *lines]) if lines else NOTHING)
 
 
 def needs_example(request: str, needs: Sequence[str], profile: Profile, schema: ProfileSchema, origin: str) -> PolicyExample:
