@@ -66,7 +66,7 @@ async def test_the_profile_outlives_the_agent(tmp_path: Path) -> None:
 async def test_an_unreachable_policy_loses_nothing_and_the_turn_is_inferred_later(tmp_path: Path) -> None:
     down = LLMUnreachable("expected an endpoint, got no connection; start it")
     agent = agent_with(tmp_path, policy(infer=down, needs=down))
-    reply = await agent.chat("alice", "I'm vegan.")
+    reply = await agent.chat("alice", "I'm vegan. What shall I cook?")
     assert reply.text == "Try a curry."
     assert reply.inference is None
     assert reply.assessment is None

@@ -158,3 +158,38 @@ async def test_small_talk_and_emergencies_get_no_question_even_from_a_policy_tha
     reply = await agent.chat("alice", said)
     assert reply.question is None
     assert reply.text == f"About: {said}"
+
+
+async def test_an_answer_and_the_end_of_its_question_are_kept_in_one_transaction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill after the commit must not leave the question open: the next turn would be read as its answer."""
+    agent = asking(tmp_path)
+    await agent.chat("alice", "What shall I cook?", session_id="monday")
+
+    def never(*args: object) -> None:
+        raise AssertionError("a question was closed outside the turn's transaction")
+
+    monkeypatch.setattr(type(agent.store), "record_ask", never)
+    await agent.learn("alice", "dumplings", session_id="monday")
+    assert [ask.state for ask in agent.store.asks("alice")] == [AskState.ANSWERED]
+
+
+async def test_after_two_refusals_nothing_more_is_asked_in_the_session(tmp_path: Path) -> None:
+    agent = asking(tmp_path, questions_per_session=9)
+    agent.policy = policy(needs="<needs>\nmusic.genres\ndiet.foods\nreading.genres\n</needs>")
+    for question in ("Plan my evening?", "And the one after?"):
+        assert (await agent.chat("alice", question, session_id="monday")).question
+        await agent.chat("alice", "rather not say", session_id="monday")
+    assert (await agent.chat("alice", "And Sunday?", session_id="monday")).question is None
+    assert (await agent.chat("alice", "And Sunday?", session_id="tuesday")).question
+
+
+async def test_after_an_emergency_nothing_is_asked_for_a_while(tmp_path: Path) -> None:
+    agent = asking(tmp_path)
+    await agent.chat("alice", "there's smoke coming out of the oven", session_id="monday")
+    reply = await agent.chat("alice", "what do i do?", session_id="monday")
+    assert reply.question is None
+    assert reply.assessment is not None
+    assert "Not asking for foods (diet): this is no time for questions." in reply.assessment.reasons
+    assert (await agent.chat("alice", "What shall I cook?", session_id="tuesday")).question

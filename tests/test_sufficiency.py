@@ -152,6 +152,7 @@ def test_every_reason_not_to_ask_is_explained_in_words(schema: ProfileSchema, pr
         decided(schema, GENRES, rules=AskRules(declined=frozenset({GENRES}))),
         decided(schema, ALLERGIES, rules=AskRules(consent=frozenset())),
         decided(schema, GENRES, rules=AskRules(is_muted=True)),
+        decided(schema, GENRES, rules=AskRules(is_urgent=True)),
         decided(schema, GENRES, rules=AskRules(ask_at_least=0.6), probabilities=(0.5,)),
     ]
     assert {why for result in results for _, why in result.not_asked} == set(WhyNot)

@@ -15,7 +15,16 @@ from typing import TypeVar
 
 from personalagent.config import Settings
 from personalagent.dialogue import Message
-from personalagent.elicitation import Answer, AnswerKind, read_answer, resumes_asking, settle, stops_asking
+from personalagent.elicitation import (
+    CALM_AFTER,
+    Answer,
+    AnswerKind,
+    is_emergency,
+    read_answer,
+    resumes_asking,
+    settle,
+    stops_asking,
+)
 from personalagent.errors import LLMError, UsageError
 from personalagent.inference import Gate, Inference, Notation, RefusalReason, infer, normalise
 from personalagent.llm.base import LLM, open_llm
@@ -27,6 +36,9 @@ from personalagent.store import EVERY_SLOT, AskState, Forgotten, Store
 from personalagent.sufficiency import AskRules, Assessment, Decision, assess, relevant_values
 
 T = TypeVar("T")
+
+DECLINES_A_SESSION = 2
+"""After so many refusals in a session nothing more is asked in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +294,8 @@ class PersonalAgent:
         if asked is not None and answer is not None:
             gate = Gate(text, profile, self.schema, session_id, turn_index, self._clock(), consent)
             inference = replace(inference, delta=ProfileDelta(settle(answer, asked, inference.delta.operations, gate)))
-        commit = await asyncio.to_thread(self.store.commit_delta, user_id, session_id, turn_index, inference.delta)
-        await asyncio.to_thread(self._close_asks, user_id, session_id, text, asked, answer, inference.delta)
+        asks = _closed_asks(text, asked, answer, inference.delta)
+        commit = await asyncio.to_thread(self.store.commit_delta, user_id, session_id, turn_index, inference.delta, asks=asks)
         return Learned(session_id, turn_index, inference, commit.profile, answer=answer)
 
     async def _answer(
@@ -310,28 +322,19 @@ class PersonalAgent:
         asks = [ask for ask in self.store.asks(user_id) if ask.session_id == session_id and ask.state is AskState.ASKED]
         return self.schema.find(asks[-1].path) if asks else None
 
-    def _close_asks(
-        self, user_id: str, session_id: str, text: str, asked: Slot | None, answer: Answer | None, delta: ProfileDelta
-    ) -> None:
-        """Keep what became of the question, and whether the user wants any at all."""
-        if asked is not None and answer is not None:
-            is_answered = any(op.path == asked.path for op in delta.operations)
-            other = AskState.DECLINED if answer.kind is AnswerKind.DECLINED else AskState.UNANSWERED
-            self.store.record_ask(user_id, session_id, asked.path, AskState.ANSWERED if is_answered else other)
-        if stops_asking(text):
-            self.store.record_ask(user_id, session_id, EVERY_SLOT, AskState.DECLINED)
-        elif resumes_asking(text):
-            self.store.record_ask(user_id, session_id, EVERY_SLOT, AskState.ANSWERED)
-
     def _rules(self, user_id: str, session_id: str | None) -> AskRules:
         asks = self.store.asks(user_id)
-        here = {ask.path for ask in asks if ask.session_id == session_id and ask.path != EVERY_SLOT}
+        in_session = [ask for ask in asks if ask.session_id == session_id and ask.path != EVERY_SLOT]
+        here = {ask.path for ask in in_session}
+        is_unwelcome = sum(ask.state is AskState.DECLINED for ask in in_session) >= DECLINES_A_SESSION
+        recent = self.store.turns(user_id, session_id)[-CALM_AFTER:] if session_id else ()
         about_all = [ask.state for ask in asks if ask.path == EVERY_SLOT]
         return AskRules(
             is_muted=about_all[-1:] == [AskState.DECLINED],
             declined=frozenset(ask.path for ask in asks if ask.state is AskState.DECLINED),
             asked=frozenset(here),
-            questions_left=self.settings.questions_per_session - len(here),
+            is_urgent=any(is_emergency(turn.utterance) for turn in recent),
+            questions_left=0 if is_unwelcome else self.settings.questions_per_session - len(here),
             consent=None if self.settings.consent != ("none",) else frozenset(),
         )
 
@@ -353,6 +356,20 @@ class PersonalAgent:
         delta = ProfileDelta(tuple(replace(op, source=Source.EDITED) for op in operations))
         commit = await asyncio.to_thread(self.store.edit, user_id, delta)
         return commit.profile
+
+
+def _closed_asks(text: str, asked: Slot | None, answer: Answer | None, delta: ProfileDelta) -> dict[str, AskState]:
+    """Return what became of the question, and whether the user wants any at all."""
+    states: dict[str, AskState] = {}
+    if asked is not None and answer is not None:
+        is_answered = any(op.path == asked.path for op in delta.operations)
+        other = AskState.DECLINED if answer.kind is AnswerKind.DECLINED else AskState.UNANSWERED
+        states[asked.path] = AskState.ANSWERED if is_answered else other
+    if stops_asking(text):
+        states[EVERY_SLOT] = AskState.DECLINED
+    elif resumes_asking(text):
+        states[EVERY_SLOT] = AskState.ANSWERED
+    return states
 
 
 def notation_of(policy: LLM) -> Notation:

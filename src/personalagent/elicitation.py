@@ -65,12 +65,21 @@ def _whole(pattern: str) -> re.Pattern[str]:
 
 _DECLINED = re.compile(
     r"\b(?:rather not|prefer not|pass on that|not (?:telling|saying|going to (?:say|tell))|none of your (?:business|concern)|"
-    r"mind your own|(?:that|it)(?:'s| is) (?:private|personal)|(?:do not|don't|won't|will not) (?:want|wish|care) to (?:say|"
-    r"share|answer|tell|"
-    r"talk about (?:it|that))|no comment|skip (?:it|that|this)|let's not)\b",
+    r"mind your (?:own|beeswax)|(?:that|it|this)(?:'s| is) (?:private|personal)|is private|(?:do not|don't|dont|won't|"
+    r"will not|wont|not) "
+    r"(?:want|wish|care|wanna) (?:to )?(?:say|share|answer|tell|talk about (?:it|that))|(?:not|never) (?:something|a thing) i "
+    r"(?:share|discuss|tell|talk about)|keep (?:that|it|this) to myself|(?:that|it) stays (?:with|between) (?:me|us)|"
+    r"not answering|"
+    r"i(?:'ll| will) pass|(?:can|could|must|do) we (?:not\b|"
+    r"have to)|must we\b|leave it out|"
+    r"(?:do not|don't|doesn't|does not) discuss|prefer we (?:did not|didn't|do not|don't)|(?:not|none of) your (?:thing|"
+    r"business|concern)|"
+    r"plead the fifth|does it (?:even |really )?matter\?|no comment|nice try|forget the whole thing|skip (?:it|that|this)|let's not)(?![\w'])",
     re.IGNORECASE,
 )
-_DECLINED_WHOLE = re.compile(r"(?:no[, ]+(?:thanks|thank you|thx)|skip|pass|next|no way)[ .!]*", re.IGNORECASE)
+_DECLINED_WHOLE = re.compile(
+    r"(?:no[, ]+(?:thanks|thank you|thx)|skip|pass|next|no way|(?:nah?|no)[, ]+leave it|no and that'?s that)[ .!]*", re.IGNORECASE
+)
 _INDIFFERENT = _whole(
     r"(?:i )?(?:do not|don'?t|dont) (?:really )?(?:mind|care)(?: either way)?|(?:i )?(?:have )?no (?:particular |real |"
     r"strong )?preferences?|"
@@ -86,7 +95,8 @@ _NOTHING = _whole(
     r"i (?:don'?t|do not|haven'?t)(?: have)?(?: any| one)?|nothing (?:special|in particular)|never"
 )
 _YES = _whole(
-    r"(?:(?:yes|yeah|yep|yup)[,. ]+)?(?:yes|yeah|yep|yup|sure|correct|right|that'?s right|exactly|still|still (?:is|do|am|the same)|same|(?:it|"
+    r"(?:(?:yes|yeah|yep|yup)[,. ]+)?(?:yes|yeah|yep|yup|sure|correct|right|that'?s right|exactly|still|still (?:is|do|am|"
+    r"the same)|same|(?:it|"
     r"i) (?:is|do|am|still (?:do|am))|ok(?:ay)?)"
 )
 _UNSURE = _whole(
@@ -96,12 +106,20 @@ _UNSURE = _whole(
 _COMMAND = r"(?:^|[.!,;:] *|\b(?:please|just|ok|okay|now|and|but|can you|could you|you to|you) )"
 _STOP = re.compile(
     _COMMAND + r"(?:(?:stop|quit|cut out|enough(?: of| with)?|no more) ?(?:with )?(?:(?:all )?(?:the|these|those|your|of) ){0,2}"
-    r"(?:asking|questions?|questioning|quizzing)\b|(?:do not|don'?t|dont|never) (?:ever )?ask me "
-    r"(?:anything|things|stuff|questions?|again|so (?:much|many)|any ?more)\b)",
+    r"(?:asking|aksing|questions?|questioning|quizzing)\b|(?:do not|don'?t|dont|never) (?:ever )?ask me "
+    r"(?:anything|things|stuff|questions?|again|so (?:much|many)|any ?more)\b)|"
+    r"\byou (?:do )?(?:ask|pry) (?:(?:me )?(?:too (?:much|many)|so (?:much|many))|don'?t you)|\b(?:refrain from|"
+    r"enough (?:of|with) (?:the|your|all) ?)"
+    r" ?(?:questions|asking|interrogat\w+|enquir\w+|inquir\w+)|\bno more q'?s\b|"
+    r"\bfrom now on,? just answer\b|"
+    r"\bpreferred it when you did(?:n't| not) (?:ask|enquire|inquire)\b",
     re.IGNORECASE,
 )
 _RESUME = re.compile(
-    r"\byou (?:can|may|could) ask (?:me )?(?:(?:things|questions|stuff) )?again\b|\bask me (?:things|questions) again\b",
+    r"\b(?:you|u) (?:can|may|could|are allowed to) ask (?:me )?(?:(?:things|questions|stuff|something) ?)?(?:again|"
+    r"if (?:you|u))\b|"
+    r"\bask me (?:things|questions) again\b|"
+    r"\bquestions are (?:ok|okay|fine|allowed|welcome)(?: again)?\b|\bask away\b|\bdo (?:ask|enquire|inquire),? should you\b",
     re.IGNORECASE,
 )
 _OWN_MESSAGE = re.compile(
@@ -201,7 +219,9 @@ _SMALL_TALK = _phrases(
     r"(?:all|great|good|perfect|fine|lovely|helpful|it|enough)|that help(?:s|ed)|good (?:idea|point|to know)|well done|wow|"
     r"ha(?:ha)+|lol|hm+|oh|ah|yes|no|sure)"
     r"(?: (?:then|for now|a lot|today))?\b",
-    r"(?:bye|goodbye|good night|night|see you|see ya|talk (?:soon|later)|take care|later)(?: (?:soon|later|tomorrow|now|all))?\b",
+    r"(?:bye|goodbye|good night|night|ta-?ra|cheerio|gtg|gotta go|need sleep|off to bed|see you|see ya|"
+    r"talk (?:soon|later)|take care|later)(?: (?:soon|later|tomorrow|for now|now|all))?\b",
+    r"why (?:do|d'?) ?(?:you|u|ya) (?:need|want) (?:to|2) know(?: (?:that|this|it))?\??",
     r"how (?:are|r) (?:you|u|things)(?: (?:doing|today))?\??|what'?s up\??|how(?:'s| is) it going\??",
 )
 _EMERGENCY = re.compile(
@@ -213,12 +233,46 @@ _EMERGENCY = re.compile(
     r"going) to die|hurt(?:ing)? myself|"
     r"(?:someone|somebody|he|she|they)(?:'s| is| are) (?:breaking in|following me)|intruder|swallowed (?:a )?(?:bleach|battery|"
     r"magnet|poison|pills?|detergent)|"
+    r"ambul[ae]nce|when (?:she|he) takes? air|rotten eggs|hissing|(?:up in|gone up|in) flames|lips? (?:is|are) (?:swelling|"
+    r"becoming|getting)|face (?:has |is )?(?:slipped|droop\w*)|"
+    r"(?:words|speech) (?:is|are) (?:\w+ )?(?:muddled|slurred)|(?:cannot|can'?t) lift (?:his|her|my|their)|gr[ae]y and sweaty|"
+    r"better off (?:if i was(?:n'?t| not)|without me)|(?:on|off) the bridge by|he(?:'s| has) been drinking|"
+    r"locked (?:the door|myself in)|he'?ll hear|"
+    r"brake pedal|brakes (?:have )?failed|(?:eaten|ate|swallowed) (?:an? |the )?(?:entire |whole )?(?:\w+ of )?(?:raisins|"
+    r"grapes|chocolate|pills|"
+    r"batter(?:y|ies)|bleach)|flat batter(?:y|ies)|police are|fire brigade|put to sleep|"
     r"electrocuted|drowning|anaphyla\w+|throat is (?:closing|swelling)|call (?:999|911|112|an ambulance))\b",
     re.IGNORECASE,
 )
 
 
-def needs_nothing(request: str) -> bool:
-    """Tell whether no preference can matter: greetings, thanks and the like, and emergencies, where a question costs time."""
-    text = _plain(request)
-    return bool(_SMALL_TALK.fullmatch(text) or _EMERGENCY.search(text)) or not re.search(r"\w", text)
+_REQUEST = re.compile(
+    r"\?|\b(?:what|which|how|where|when|who|why|whose|whats|wheres|hows|ideas?|suggest\w*|recommend\w*|recs?|tips?|advice|"
+    r"advise|help|need|want|wanna|"
+    r"would like|i'?d like|should|shall|shd|looking for|look for|search|require|thinking (?:of|about)|any|please|pls|plz|"
+    r"kindly|can (?:you|u|i)|"
+    r"could (?:you|u|i)|gimme|let(?:'s| me| us)|yes or no|or|some(?:thing|where|one)|for (?:me|us|my|our|the|\d+|a|an|two|"
+    r"three|four|tonight|tomorrow)|worth|"
+    r"lend|arrange|fill|pack|clean|shortlist|have a look|to (?:ask|call|read|watch|eat|sleep|wear|do))\b|^(?:is|are|am|do|"
+    r"does|did|has|have|will|would|wot|wetin)\b|(?:^|[.!,;:] *|\b(?:and|then|so|ok|okay|now|just|me|us) )(?:a |an |the |"
+    r"some |another |next )?(?:give|tell|plan|"
+    r"write|make|find|show|explain|book|draft|list|pick|choose|name|compare|rewrite|translate|sum\w*|describe|design|build|"
+    r"cook|organi[sz]e|order|prepare|"
+    r"set|sort|teach|put|turn|create|do|get|walk|talk|check|fix|compose|outline|propose|rank|rate|review|decide|calculate|"
+    r"convert|estimate|work out|"
+    r"come up with|remind|schedule|map|sketch|edit|shorten|word|phrase|answer|read|send|buy|start|best|dinner|lunch|breakfast|present|gift)\b",
+    re.IGNORECASE,
+)
+CALM_AFTER = 6
+"""Turns after an emergency before anything is asked again in that session."""
+
+
+def is_emergency(utterance: str) -> bool:
+    """Tell whether someone is in danger or distress: a question would cost time or hurt."""
+    return bool(_EMERGENCY.search(_plain(utterance)))
+
+
+def needs_nothing(utterance: str) -> bool:
+    """Tell whether no preference can matter: small talk, what asks for nothing, and emergencies."""
+    text = _plain(utterance)
+    return bool(_SMALL_TALK.fullmatch(text)) or is_emergency(text) or not _REQUEST.search(text)

@@ -59,6 +59,8 @@ class WhyNot(StrEnum):
     """The session's questions are used up."""
     MUTED = "muted"
     """The user wants no questions at all."""
+    EMERGENCY = "emergency"
+    """Someone in this session was in danger or distress a moment ago."""
     UNSURE = "unsure"
     """The policy is not sure enough that the answer depends on it."""
     NOT_WORTH_IT = "not_worth_it"
@@ -74,6 +76,8 @@ class AskRules:
     """Asked for in this session."""
     questions_left: int = 3
     is_muted: bool = False
+    is_urgent: bool = False
+    """Whether someone was in danger or distress a few turns ago."""
     ask_at_least: float = ASK_AT_LEAST
     """Probability that the policy must give to the first slot that may be asked for; where it is lower, nothing is asked."""
     consent: frozenset[str] | None = None
@@ -123,6 +127,7 @@ _WHY_NOT = {
     WhyNot.NOT_FIRST: "one question at a time",
     WhyNot.BUDGET: "enough was asked in this session",
     WhyNot.UNSURE: "it may not matter enough",
+    WhyNot.EMERGENCY: "this is no time for questions",
     WhyNot.MUTED: "you asked not to be asked things",
     WhyNot.NOT_WORTH_IT: "it is asked only when the answer depends on it most",
 }
@@ -246,6 +251,8 @@ def _why_not(slot: Slot, rules: AskRules, *, is_first: bool) -> WhyNot | None:
         return WhyNot.NEVER
     if rules.is_muted:
         return WhyNot.MUTED
+    if rules.is_urgent:
+        return WhyNot.EMERGENCY
     if slot.path in rules.declined:
         return WhyNot.DECLINED
     if slot.path in rules.asked:

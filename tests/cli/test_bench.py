@@ -75,3 +75,15 @@ def test_side_by_side_finds_the_same_and_times_only_what_ran_alone(cli: Cli, scr
     assert len(units) == 14
     assert {row["unit"] for row in rows if row["alone"]} == set(units[:10])
     assert written["manifest"]["parallel"] == 3
+
+
+def test_the_command_names_each_wrong_question(cli: Cli, tmp_path: Path) -> None:
+    script, file, out = tmp_path / "replies.json", tmp_path / "t.jsonl", tmp_path / "out.json"
+    turn = {"user": "What is 2 + 2?", "may_ask": False, "why": "no_preference"}
+    file.write_text(json.dumps({"id": "x", "theme": "y", "turns": [turn]}), "utf-8")
+    script.write_text(json.dumps(["<classification>none</classification>", "<needs>music.genres</needs>"]), "utf-8")
+    result = cli("bench", "transcripts", str(file), "--policy", f"scripted:{script}", "--out", str(out))
+    assert result.code == 0, result.err
+    assert "x, no_preference: 'What is 2 + 2?' was answered with" in result.out
+    assert "1 wrong questions in 1 turns of 1 conversations" in " ".join(result.out.split())
+    assert json.loads(out.read_text("utf-8"))["summary"]["wrong_questions"] == 1

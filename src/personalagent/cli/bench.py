@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,12 +13,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from personalagent.agent import notation_of
+from personalagent.agent import PersonalAgent, notation_of
 from personalagent.bench.coldstart import AskRow, Case, cases_of, curve, run_case, summarise_asks, trivial
 from personalagent.bench.infer import Job, NeedsRow, TurnRow, history_cost, jobs_of, run_job, run_requests, summarise
 from personalagent.bench.manifest import manifest_of
+from personalagent.bench.transcripts import Transcript, TranscriptRow, load_transcripts, play, summarise_transcripts
 from personalagent.cli.doors import AsJson, schema_of, settings_of
-from personalagent.cli.terminal import counting, emit, note, out
+from personalagent.cli.terminal import counting, emit, note, out, say
 from personalagent.cli.views import plain_table
 from personalagent.config import Settings
 from personalagent.datasets.corpus import Corpus, load_corpus
@@ -25,6 +27,7 @@ from personalagent.errors import UsageError
 from personalagent.inference import Notation
 from personalagent.llm.base import LLM, open_llm
 from personalagent.llm.models import find_model
+from personalagent.llm.scripted import ScriptedLLM
 from personalagent.schema import ProfileSchema
 from personalagent.sufficiency import AskRules
 
@@ -130,6 +133,63 @@ def coldstart(
         emit(report)
     else:
         _show_asks(summary)
+
+
+@app.command()
+def transcripts(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON Lines: id, theme, turns of user, may_ask and why.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many conversations.")] = None,
+    policy: Annotated[str | None, typer.Option(help="The policy, as the setting of that name.")] = None,
+    adapter: Annotated[str | None, typer.Option(metavar="PATH|none|default", help="The LoRA of the embedded policy.")] = None,
+    parallel: Annotated[int, typer.Option(min=1, help="Conversations at once.")] = 1,
+    output: Annotated[Path | None, typer.Option("--out", help="Write manifest, summary and rows to this JSON file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Play conversations through the agent and count the questions that should not have been asked; the answers are not written."""
+    settings = settings_of(context, policy=policy, adapter=adapter, consent="all")
+    played = load_transcripts(file)[:limit]
+    _refuse_unwritable(output)
+    llm = open_llm(settings.policy, "policy", settings)
+    rows = asyncio.run(_play(played, settings, llm, parallel))
+    manifest = manifest_of(
+        "bench transcripts", policy=llm, weights=_weights(settings), data=file, seed=0, facts={"turns": len(rows)}
+    )
+    report = {"manifest": manifest, "summary": summarise_transcripts(rows)}
+    if output is not None:
+        output.write_text(json.dumps({**report, "rows": list(map(asdict, rows))}, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        note(f"written to {output}")
+    if as_json:
+        emit(report)
+        return
+    for row in rows:
+        if row.is_wrong:
+            say(f"{row.transcript_id}, {row.why_not}: {row.utterance!r} was answered with {row.question!r}")
+    summary = report["summary"]
+    say(
+        f"{summary['wrong_questions']} wrong questions in {summary['turns']} turns of {summary['conversations']} conversations; "
+        f"{summary['questions_where_one_may_come']} questions on {summary['turns_where_one_may_come']} turns where one may come"
+    )
+
+
+async def _play(played: Sequence[Transcript], settings: Settings, llm: LLM, parallel: int) -> list[TranscriptRow]:
+    done: dict[str, list[TranscriptRow]] = {}
+    room = asyncio.Semaphore(parallel)
+    with tempfile.TemporaryDirectory() as folder:
+        own = settings.model_copy(update={"database": f"sqlite:///{folder}/transcripts.db"})
+        agent = PersonalAgent(own, policy=llm, responder=ScriptedLLM(lambda messages: "Here you are."))
+        try:
+            with counting("conversations", len(played)) as advance:
+
+                async def one(transcript: Transcript) -> None:
+                    async with room:
+                        done[transcript.transcript_id] = await play(transcript, agent)
+                    advance()
+
+                await asyncio.gather(*map(one, played))
+        finally:
+            await agent.aclose()
+    return [row for transcript in played for row in done[transcript.transcript_id]]
 
 
 async def _ask_rows(llm: LLM, cases: list[Case], schema: ProfileSchema, rules: AskRules) -> list[AskRow]:

@@ -7,7 +7,7 @@ found again by ``pending_turns``, and repeating a step changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -170,8 +170,17 @@ class Store:
             change = update(turns).where(turns.c.user_id == user_id, turns.c.said == turn["said"])
             connection.execute(change.values(attempts=turn["attempts"] + 1, reason=reason[:64]))
 
-    def commit_delta(self, user_id: str, session_id: str, turn_index: int, delta: ProfileDelta) -> Commit:
-        """Append what a turn revealed, renew the profile and mark the turn as inferred: all of it, once, or nothing.
+    def commit_delta(
+        self,
+        user_id: str,
+        session_id: str,
+        turn_index: int,
+        delta: ProfileDelta,
+        *,
+        asks: Mapping[str, AskState] | None = None,
+    ) -> Commit:
+        """Append what a turn revealed, renew the profile, mark the turn as inferred and keep what became of questions (``asks``, by
+        path): all of it, once, or nothing.
 
         Operations take the turn's place in the log, so that a turn inferred late does not undo what was said after it.
 
@@ -190,6 +199,8 @@ class Store:
             profile = append_operations(connection, user_id, said, kept)
             done = update(turns).where(turns.c.user_id == user_id, turns.c.said == said)
             connection.execute(done.values(inference=InferenceState.DONE.value))
+            for path, state in (asks or {}).items():
+                self._put_ask(connection, user_id, session_id, path, state)
         return Commit(profile, kept, outdated)
 
     def edit(self, user_id: str, delta: ProfileDelta) -> Commit:
@@ -247,8 +258,11 @@ class Store:
         """Keep that a slot was asked for in a session, and what became of it."""
         with self._database.writing() as connection:
             lock_user(connection, user_id)
-            key = {"user_id": user_id, "session_id": session_id, "path": path}
-            put(connection, slot_asks, key, state=state.value, at=self._clock())
+            self._put_ask(connection, user_id, session_id, path, state)
+
+    def _put_ask(self, connection: Connection, user_id: str, session_id: str, path: str, state: AskState) -> None:
+        key = {"user_id": user_id, "session_id": session_id, "path": path}
+        put(connection, slot_asks, key, state=state.value, at=self._clock())
 
     def asks(self, user_id: str) -> tuple[SlotAsk, ...]:
         """Return every slot that was asked for, oldest first; one that was declined must not be asked again."""
