@@ -48,9 +48,9 @@ MAX_UTTERANCE_TOKENS = {"compact": 1_200, "general": 540}
 MAX_FACTS = 8
 """Facts of one turn that are kept; a policy that lists more is repeating itself."""
 MAX_TOKENS = {"compact": 128, "general": 512}
-NEW_AT_LEAST = 0.85
+NEW_AT_LEAST = 0.95
 """Probability from which the trained policy's "there is something new" is believed."""
-KEEP_AT_LEAST = 0.135
+KEEP_AT_LEAST = 0.25
 """Confidence from which a fact of the trained policy is kept. Both were chosen on the dev split (docs/decisions/0002)."""
 RESTATED = 0.8
 """Token overlap with an open value above which a fact says nothing new."""

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 from personalagent.clauses import clause_of
 from personalagent.datasets.base import LabelledDialogue, LabelledRequest, LabelledTurn, PersonaSlot
-from personalagent.datasets.corpus import Corpus, PhraseRecord, SingleRequest
+from personalagent.datasets.corpus import BareRequest, Corpus, PhraseRecord, SingleRequest
 from personalagent.inference import build_prompt
 from personalagent.parsing import NOTHING, SOMETHING, Fact, format_fact
 from personalagent.profile import Cardinality, OpKind, Polarity, Profile, ProfileDelta, SlotOp, SlotValue, value_overlap
@@ -156,6 +156,7 @@ def compose(corpus: Corpus, schema: ProfileSchema, *, seed: int, mixture: Mixtur
     examples += [composer.answer() for _ in range(mix.bank_answers)]
     examples += [e for d in dialogues for e in _request_examples(d, schema)] * mix.request_epochs
     examples += [_twin_example(each, schema) for each in corpus.requests_of("train")] * mix.request_epochs
+    examples += [composer.need(each) for each in corpus.needs * mix.request_epochs]
     examples += [composer.request() for _ in range(mix.bank_requests)]
     examples += _needless(dialogues, schema, rng, mix.needless_requests)
     rng.shuffle(examples)
@@ -274,6 +275,16 @@ class BankComposer:
         known = [*others, record] if self.rng.random() < 0.5 else others
         profile = profile_of(map(self._persona_slot, known), self.schema)
         return needs_example(self.rng.choice(self._patterns(record, "requests")), [record.slot], profile, self.schema, "bank")
+
+    def need(self, each: BareRequest) -> PolicyExample:
+        """Put a request before a profile of other slots, in which each slot that it needs is known or not by the toss of a coin."""
+        known = {path for path in each.needs if self.rng.random() < 0.5}
+        others = [r for r in self.rng.sample(self.bank, self.rng.randint(0, 12)) if r.slot not in each.needs]
+        records = [*others, *(record for record in self.bank if record.slot in known)]
+        needs = [*(path for path in each.needs if path not in known), *(path for path in each.needs if path in known)]
+        return needs_example(
+            each.request, needs, profile_of(map(self._persona_slot, records), self.schema), self.schema, "request"
+        )
 
     def _persona_slot(self, record: PhraseRecord, value: str | None = None) -> PersonaSlot:
         phrase = value or self.rng.choice(record.values)
