@@ -52,7 +52,7 @@ def test_it_says_why_it_asks(cli: Cli, script: Callable[..., None]) -> None:
 def test_json_has_one_object_per_turn(cli: Cli, script: Callable[..., None]) -> None:
     script("policy", THAI, BUDGET)
     script("responder", "Try a green curry.")
-    (reply,) = cli("chat", "--json", stdin=b"I love Thai food\n").lines
+    (reply,) = cli("chat", "--json", stdin=b"I love Thai food. Any ideas?\n").lines
     assert reply["turn_index"] == 0
     assert reply["operations"][0]["quote"] == "I love Thai food"
     assert reply["decision"] == "answer_and_ask"
@@ -107,7 +107,7 @@ def test_slash_commands_show_explain_forget_and_quit(
     script("policy", THAI, "diet.cuisines")
     script("responder", "A green curry.")
     typed(
-        ["/why", "I love Thai food", "/profile", "/why", "/forget diet.cuisines", "/help", "/forget", "/skip", "/quit", "never"]
+        ["/why", "I love Thai food. Any ideas?", "/profile", "/why", "/forget diet.cuisines", "/help", "/forget", "/skip", "/quit", "never"]
     )
     result = cli("chat", "--user", "alice")
     assert result.code == 0
