@@ -107,7 +107,18 @@ def test_slash_commands_show_explain_forget_and_quit(
     script("policy", THAI, "diet.cuisines")
     script("responder", "A green curry.")
     typed(
-        ["/why", "I love Thai food. Any ideas?", "/profile", "/why", "/forget diet.cuisines", "/help", "/forget", "/skip", "/quit", "never"]
+        [
+            "/why",
+            "I love Thai food. Any ideas?",
+            "/profile",
+            "/why",
+            "/forget diet.cuisines",
+            "/help",
+            "/forget",
+            "/skip",
+            "/quit",
+            "never",
+        ]
     )
     result = cli("chat", "--user", "alice")
     assert result.code == 0
