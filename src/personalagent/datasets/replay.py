@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from personalagent.datasets.aloe import continued
+from personalagent.datasets.prefeval import revealing_turns
 from personalagent.dialogue import Message, Role, Session, Turn, turns_of
 from personalagent.errors import DataError
 
@@ -139,9 +141,9 @@ def _record(entry: object, where: str, fallback_id: str) -> ReplayDialogue:
         if "sessions" in fields:
             return _dialogue(dialogue_id, where, [_ours(session["turns"]) for session in fields["sessions"]])
         if "conversations" in fields:
-            return _dialogue(dialogue_id, where, [_aloe(fields["conversations"])])
+            return _dialogue(dialogue_id, where, [continued(fields["conversations"])])
         if "preference" in fields and "question" in fields:
-            return _dialogue(dialogue_id, where, [_prefeval(fields)])
+            return _dialogue(dialogue_id, where, [(*revealing_turns(fields), Turn(fields["question"]))])
         for name in ("messages", "conversation"):
             if isinstance(fields.get(name), list):
                 return _dialogue(dialogue_id, where, [_messages(fields[name], where)])
@@ -188,30 +190,3 @@ def _messages(entries: Sequence[Any], where: str) -> tuple[Turn, ...]:
 
 def _ours(turns: Sequence[Mapping[str, Any]]) -> tuple[Turn, ...]:
     return tuple(Turn(turn["user"], (turn.get("assistant") or {}).get("preferred")) for turn in turns)
-
-
-def _aloe(turns: Sequence[Mapping[str, Any]]) -> tuple[Turn, ...]:
-    """Pair each utterance with the reply that continued the dialogue; ``rejected`` is a text or a list of texts."""
-
-    def response(turn: Mapping[str, Any]) -> str | None:
-        replies = turn.get("assistant") or {}
-        chosen = replies.get(turn.get("chosen", "preferred"))
-        return chosen[0] if isinstance(chosen, list) and chosen else chosen or None
-
-    return tuple(Turn(turn["user"], response(turn)) for turn in turns)
-
-
-def _prefeval(record: Mapping[str, Any]) -> tuple[Turn, ...]:
-    """Give the turns that reveal the preference in this form, then the question, still unanswered."""
-    conversation = record.get("conversation")
-    question = Turn(record["question"])
-    if conversation is None:
-        return Turn(record["preference"]), question
-    if "query" in conversation:
-        return (
-            Turn(conversation["query"], conversation["assistant_options"]),
-            Turn(conversation["user_selection"], conversation["assistant_acknowledgment"]),
-            question,
-        )
-    ordered = sorted(conversation.items(), key=lambda item: int(item[0].removeprefix("turn")))
-    return (*(Turn(turn["user"], turn["assistant"]) for _, turn in ordered), question)

@@ -7,7 +7,6 @@ request in the same domain with the deciding preference in the profile.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from personalagent.datasets.aloe import load_dialogues, sentences, split_by_profile
 from personalagent.datasets.base import LabelledDialogue, PersonaSlot, Split, read_jsonl
 from personalagent.datasets.corpus import Corpus
 from personalagent.dialogue import Message
@@ -60,6 +60,22 @@ class UnseenCase:
     def as_json(self) -> str:
         """Return the case as one line."""
         return json.dumps(asdict(self), ensure_ascii=False)
+
+
+def read_cases(path: Path) -> list[UnseenCase]:
+    """Read the cases of a file, in file order.
+
+    Raises:
+        DataError: the file cannot be read, or a record lacks a field or has one too many.
+    """
+    cases = []
+    for where, record in read_jsonl(path):
+        lists = {name: tuple(record.get(name) or ()) for name in ("profile", "needs", "missing", "answer")}
+        try:
+            cases.append(UnseenCase(**{**record, **lists}))
+        except TypeError as error:
+            raise DataError(f"{where}: expected a case as `data unseen` writes it, got one that does not fit: {error}") from error
+    return cases
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +184,8 @@ def candidates(corpus: Corpus, schema: ProfileSchema, *, per_persona: int) -> li
                 persona=dialogue.dialogue_id,
                 split=corpus.held_out.get(dialogue.dialogue_id, "train"),
                 known=known,
-                known_lines=tuple(_line(each) for each in known),
-                unknown=_line(slot),
+                known_lines=tuple(line_of(each) for each in known),
+                unknown=line_of(slot),
                 slot=slot.path,
             )
             for slot in asked[:per_persona]
@@ -177,7 +193,8 @@ def candidates(corpus: Corpus, schema: ProfileSchema, *, per_persona: int) -> li
     return found
 
 
-def _line(slot: PersonaSlot) -> str:
+def line_of(slot: PersonaSlot) -> str:
+    """Write a slot value on one line: group, slot, attitude, value."""
     attitude = "" if slot.polarity == "neutral" else f" ({slot.polarity})"
     return f"{slot.path.partition('.')[2]}{attitude}: {slot.value}"
 
@@ -191,25 +208,14 @@ def aloe_candidates(path: Path, *, per_persona: int) -> list[Candidate]:
         DataError: the file cannot be read or a record lacks a field.
     """
     found: list[Candidate] = []
-    for where, record in read_jsonl(path):
-        if "profile" not in record or "conversations" not in record:
-            raise DataError(
-                f"{where}: expected ALOE's fields profile and conversations, got {', '.join(sorted(record))}; give its conversations.jsonl"
-            )
-        persona = hashlib.sha256(str(record["profile"]).encode()).hexdigest()[:12]
-        sentences = [s.strip() for s in re.split(r"(?<=[.!?])\s+", str(record["profile"])) if s.strip()]
-        inferred = [str(turn.get("inferred_profile") or "None") for turn in record["conversations"]]
-        known = next((text for text in reversed(inferred) if text.strip() != "None"), "")
+    for dialogue in load_dialogues(path):
+        known = dialogue.turns[-1].profile.known if dialogue.turns else ()
+        split = split_by_profile(dialogue.profile_id)
         found += [
-            Candidate(f"{where}:{number}", persona, _split_of(persona), (), tuple(known.splitlines()), sentence, None)
-            for number, sentence in enumerate(sentences[:per_persona], 1)
+            Candidate(f"{dialogue.dialogue_id}:{number}", dialogue.profile_id, split, (), known, sentence, None)
+            for number, sentence in enumerate(sentences(dialogue.profile)[:per_persona], 1)
         ]
     return found
-
-
-def _split_of(persona: str) -> Split:
-    place = int(hashlib.sha256(f"unseen:{persona}".encode()).hexdigest(), 16) % 10
-    return "test" if place == 0 else "dev" if place == 1 else "train"
 
 
 def twin_messages(candidate: Candidate, schema: ProfileSchema) -> list[Message]:
