@@ -100,10 +100,12 @@ class LLMTimeout(LLMError):
 class LLMRefused(LLMError):
     """The endpoint refused the request (HTTP 4xx)."""
 
-    def __init__(self, message: str, *, status: int) -> None:
+    def __init__(self, message: str, *, status: int, is_too_long: bool = False) -> None:
         super().__init__(message)
         self.status = status
         """The HTTP status of the endpoint's answer, e.g. 401, 404, 429."""
+        self.is_too_long = is_too_long
+        """Whether the endpoint said that the messages are longer than the model's context."""
 
 
 class LLMResponseError(LLMError):

@@ -12,14 +12,14 @@ from weakref import WeakKeyDictionary
 
 import openai
 from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient
-from openai.types import CompletionUsage
+from openai.types import CompletionUsage, CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.chat.chat_completion import Choice
 
 from personalagent.config import Settings
 from personalagent.dialogue import Message
 from personalagent.errors import ConfigError, LLMError, LLMRefused, LLMResponseError, LLMTimeout, LLMUnreachable
-from personalagent.llm.base import Completion, FinishReason, LLMRole, TokenLogprob, Usage
+from personalagent.llm.base import Completion, Embedding, FinishReason, LLMRole, TokenLogprob, Usage
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 CONNECT_TIMEOUT_S = 10.0
@@ -132,6 +132,17 @@ class OpenAICompatibleLLM:
         if failure:
             raise failure
 
+    async def embed(self, text: str) -> Embedding:
+        """Return a text as a vector, by /v1/embeddings; raises what `complete` raises."""
+        started = time.perf_counter()
+        failure: LLMError
+        try:
+            reply = await self._client().embeddings.create(model=self._model, input=text, encoding_format="float")
+            return _embedding(reply, elapsed_s=time.perf_counter() - started)
+        except (openai.OpenAIError, json.JSONDecodeError, UnicodeDecodeError, ValueError, _NotACompletion) as error:
+            failure = self._failure(error, {})
+        raise failure
+
     async def aclose(self) -> None:
         """Close this event loop's connections; those of loops that are gone went with them."""
         client = self._clients.pop(asyncio.get_running_loop(), None)
@@ -227,11 +238,13 @@ class OpenAICompatibleLLM:
                     f"expected {self.name} to answer, {got} after {self._max_retries} retries; look at its log or try again later"
                 )
             return LLMRefused(
-                f"expected {self.name} to accept the request, {got}; {_advice(error, body)}", status=error.status_code
+                f"expected {self.name} to accept the request, {got}; {_advice(error, body)}",
+                status=error.status_code,
+                is_too_long="context" in _codes(error),
             )
         got = f"an error{_codes(error)}" if isinstance(error, openai.APIError) else "something else"
         return LLMResponseError(
-            f"expected a chat completion from {self.name}, got {got}; check that the address ends in /v1, and look at the endpoint's log"
+            f"expected a chat completion or an embedding from {self.name}, got {got}; check that the address ends in /v1, and look at the endpoint's log"
         )
 
 
@@ -253,6 +266,12 @@ def _completion(reply: object, *, elapsed_s: float) -> Completion:
         elapsed_s=elapsed_s,
         token_logprobs=_token_logprobs(choice),
     )
+
+
+def _embedding(reply: object, *, elapsed_s: float) -> Embedding:
+    if not isinstance(reply, CreateEmbeddingResponse) or not reply.data or not reply.data[0].embedding:
+        raise _NotACompletion("no embedding")
+    return Embedding(tuple(reply.data[0].embedding), getattr(reply.usage, "prompt_tokens", None), elapsed_s)
 
 
 def _usage(usage: CompletionUsage | None) -> Usage:
