@@ -40,7 +40,11 @@ async def test_a_verdict_says_what_was_decided_by_what() -> None:
 async def test_the_first_attempt_is_greedy_with_a_schema_and_later_ones_differ() -> None:
     score, attempts, llm = await verdict_of("", "I would say so.", "<verdict>\nreason: Seafood.\nviolates: yes\n</verdict>")
     assert (score, attempts) == (1.0, 3)
-    assert [(call.temperature, call.seed) for call in llm.calls] == [(0.0, 0), (0.4, 1), (0.8, 2)]
+    assert [(call.temperature, call.seed, call.max_tokens) for call in llm.calls] == [
+        (0.0, 0, 400),
+        (0.4, 1, 800),
+        (0.8, 2, 2500),
+    ]
     assert [call.json_schema is not None for call in llm.calls] == [True, True, False]
     assert llm.calls[0].json_schema == VIOLATES.json_schema()
     assert "JSON" in llm.calls[0].messages[0].content and "<verdict>" in llm.calls[2].messages[0].content

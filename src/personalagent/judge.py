@@ -33,9 +33,20 @@ from personalagent.rubrics import Combine, Criterion, Level, Rubric, load_rubric
 
 __all__ = ["Combine", "Criterion", "Level", "Rubric", "Verdict", "VerdictCache", "judge", "load_rubric", "verdict_key"]
 
-ATTEMPTS = ((0.0, 0, True), (0.4, 1, True), (0.8, 2, False))
-"""Temperature, seed, and whether a JSON schema is passed, of each attempt: an endpoint that takes a schema may still do better without."""
-MAX_TOKENS = 1_000
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """How one attempt asks."""
+
+    temperature: float
+    seed: int
+    max_tokens: int
+    """Little at first, since a small model may write on and on; a model that thinks aloud needs more."""
+    wants_schema: bool
+    """An endpoint that takes a JSON schema may still do better without."""
+
+
+ATTEMPTS = (Attempt(0.0, 0, 400, True), Attempt(0.4, 1, 800, True), Attempt(0.8, 2, 2_500, False))
 VERDICT_FORMAT = 1
 """Raised when the fields of Verdict change, so that older ones are not found."""
 REFUSALS = (400, 422)
@@ -143,14 +154,14 @@ def _mark(fields: Mapping[str, str]) -> str:
 async def _judge_afresh(rubric: Rubric, fields: Mapping[str, str], llm: LLM, without_schema: set[str]) -> Verdict:
     """Ask until an answer can be read; ``without_schema`` remembers the endpoints that refuse a JSON schema."""
     outcomes = []
-    for attempt, (temperature, seed, wants_schema) in enumerate(ATTEMPTS, 1):
-        takes_schema = wants_schema and llm.name not in without_schema
+    for number, attempt in enumerate(ATTEMPTS, 1):
+        takes_schema = attempt.wants_schema and llm.name not in without_schema
         try:
-            text, is_cut = await _answer(rubric, fields, llm, temperature=temperature, seed=seed, as_json=takes_schema)
+            text, is_cut = await _answer(rubric, fields, llm, attempt, as_json=takes_schema)
         except (LLMRefused, UsageError) as error:
             if not takes_schema or (isinstance(error, LLMRefused) and error.status not in REFUSALS):
                 raise
-            text, is_cut = await _answer(rubric, fields, llm, temperature=temperature, seed=seed, as_json=False)
+            text, is_cut = await _answer(rubric, fields, llm, attempt, as_json=False)
             without_schema.add(llm.name)
         outcome, scores, texts = _read(rubric, text, is_cut=is_cut)
         if outcome is ParseOutcome.OK:
@@ -163,7 +174,7 @@ async def _judge_afresh(rubric: Rubric, fields: Mapping[str, str], llm: LLM, wit
                 score=rubric.score(scores),
                 variants=rubric.variant_scores(scores),
                 texts=texts,
-                attempts=attempt,
+                attempts=number,
             )
         outcomes.append(str(outcome))
     raise JudgeError(
@@ -172,14 +183,12 @@ async def _judge_afresh(rubric: Rubric, fields: Mapping[str, str], llm: LLM, wit
     )
 
 
-async def _answer(
-    rubric: Rubric, fields: Mapping[str, str], llm: LLM, *, temperature: float, seed: int, as_json: bool
-) -> tuple[str, bool]:
+async def _answer(rubric: Rubric, fields: Mapping[str, str], llm: LLM, attempt: Attempt, *, as_json: bool) -> tuple[str, bool]:
     completion = await llm.complete(
         build_judge_messages(rubric, fields, as_json=as_json),
-        max_tokens=MAX_TOKENS,
-        temperature=temperature,
-        seed=seed,
+        max_tokens=attempt.max_tokens,
+        temperature=attempt.temperature,
+        seed=attempt.seed,
         json_schema=rubric.json_schema() if as_json else None,
     )
     return completion.text, completion.finish_reason is FinishReason.LENGTH
