@@ -15,7 +15,7 @@ ROWS = """
 errors
 config registry dialogue schema clauses
 profile
-llm store prompts parsing
+llm store prompts rubrics parsing
 confidence inference elicitation sufficiency response
 agent judge datasets
 train bench integrations
