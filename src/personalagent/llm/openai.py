@@ -24,6 +24,8 @@ from personalagent.llm.base import Completion, Embedding, FinishReason, LLMRole,
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 CONNECT_TIMEOUT_S = 10.0
 TOP_LOGPROBS = 5
+LONGEST_PAUSE_S = 600.0
+"""An endpoint that asks for more is not waited for as long as it says."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 Body = dict[str, object]
 
@@ -241,6 +243,7 @@ class OpenAICompatibleLLM:
                 f"expected {self.name} to accept the request, {got}; {_advice(error, body)}",
                 status=error.status_code,
                 is_too_long="context" in _codes(error),
+                retry_after_s=_retry_after_s(error),
             )
         got = f"an error{_codes(error)}" if isinstance(error, openai.APIError) else "something else"
         return LLMResponseError(
@@ -293,6 +296,19 @@ def _token_logprobs(choice: Choice) -> tuple[TokenLogprob, ...] | None:
         TokenLogprob(token.token, token.logprob, tuple((top.token, top.logprob) for top in token.top_logprobs or ()))
         for token in tokens
     )
+
+
+def _retry_after_s(error: openai.APIStatusError) -> float | None:
+    """Return the pause that the endpoint asks for in seconds; a date, and what cannot be meant, is None."""
+    headers = error.response.headers
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers[name]) * unit
+        except (KeyError, ValueError):
+            continue
+        if 0 <= seconds <= LONGEST_PAUSE_S:
+            return seconds
+    return None
 
 
 def _codes(error: openai.APIError) -> str:
