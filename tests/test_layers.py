@@ -37,6 +37,7 @@ HEAVY = {
     "mcp": {"server"},
     "ray": {"train"},
     "typer": {"cli"},
+    "matplotlib": {"bench"},
 }
 """Packages that only some modules may import, for the rest must stay light."""
 

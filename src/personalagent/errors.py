@@ -100,9 +100,7 @@ class LLMTimeout(LLMError):
 class LLMRefused(LLMError):
     """The endpoint refused the request (HTTP 4xx)."""
 
-    def __init__(
-        self, message: str, *, status: int, is_too_long: bool = False, retry_after_s: float | None = None
-    ) -> None:
+    def __init__(self, message: str, *, status: int, is_too_long: bool = False, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.status = status
         """The HTTP status of the endpoint's answer, e.g. 401, 404, 429."""

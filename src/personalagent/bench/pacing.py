@@ -7,6 +7,7 @@ The official client already sends a refused request again, but each request for 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -129,4 +130,4 @@ class PacedLLM:
 
 def _pause(tries: int) -> float:
     """Return 1, 2, 4, … seconds, up to a minute, a quarter of it by chance."""
-    return min(FIRST_PAUSE_S * 2 ** (tries - 1), LONGEST_PAUSE_S) * (1 - random.random() / 4)  # noqa: S311 - a pause, not secrets
+    return min(FIRST_PAUSE_S * math.ldexp(1.0, tries - 1), LONGEST_PAUSE_S) * (1 - random.random() / 4)  # noqa: S311 - a pause, not secrets

@@ -71,7 +71,9 @@ def load_agreements(files: Iterable[Path]) -> dict[str, Mapping[str, Any]]:
             found[file.stem] = json.loads(file.read_text("utf-8"))["summary"]
             _ = found[file.stem]["agreement"].items()
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"expected a file that `bench agreement --out` wrote, got {str(file)!r}: {error}; name another") from error
+            raise DataError(
+                f"expected a file that `bench agreement --out` wrote, got {str(file)!r}: {error}; name another"
+            ) from error
     return found
 
 
@@ -163,7 +165,19 @@ def _scores(block: Numbers) -> Table:
 
 def _alignment(block: Numbers) -> Table:
     turns = max((len(each["levels"]) for each in block["alignment"].values()), default=0)
-    header = ("system", *(f"k={k}" for k in range(1, turns + 1)), "mean", "95 %", "area", "80 % at k", "IR", "R²", "N-IR", "N-R²", "unscored")
+    header = (
+        "system",
+        *(f"k={k}" for k in range(1, turns + 1)),
+        "mean",
+        "95 %",
+        "area",
+        "80 % at k",
+        "IR",
+        "R²",
+        "N-IR",
+        "N-R²",
+        "unscored",
+    )
     rows = tuple(
         (
             system,
@@ -177,7 +191,9 @@ def _alignment(block: Numbers) -> Table:
         )
         for system, each in block["alignment"].items()
     )
-    note = "N-IR and N-R² are degenerate (any strictly rising curve of ten turns has 0.0545 and 0.2727): they do not rank systems."
+    note = (
+        "N-IR and N-R² are degenerate (any strictly rising curve of ten turns has 0.0545 and 0.2727): they do not rank systems."
+    )
     return Table(_title("Table 2. ", "AL(k)", block), header, rows, note)
 
 
@@ -215,7 +231,12 @@ def _errors(block: Numbers) -> Table:
 
 def _asking(block: Numbers) -> Table:
     rows = tuple(
-        (system, *(number(each[name], 2) for name in ("ask_recall", "over_ask", "ask_f1")), str(each["due"]), str(each["not_due"]))
+        (
+            system,
+            *(number(each[name], 2) for name in ("ask_recall", "over_ask", "ask_f1")),
+            str(each["due"]),
+            str(each["not_due"]),
+        )
         for system, each in block["asking"].items()
     )
     note = "Asked where something that decides the answer was missing, and where nothing was; which slot was asked for is not looked at."
@@ -234,7 +255,9 @@ def _cost(block: Numbers) -> Table:
         "Means of a request; history is what was read beforehand, a turn at a time. Cut: rows whose history did not fit into the context. "
         "≥: the endpoint did not report the tokens of every call."
     )
-    return Table(_title("", "Calls and tokens", block), ("system", *parts, "embedded tokens", "answered", "cut"), tuple(rows), note)
+    return Table(
+        _title("", "Calls and tokens", block), ("system", *parts, "embedded tokens", "answered", "cut"), tuple(rows), note
+    )
 
 
 def _embedded(each: Numbers) -> float | None:
@@ -252,7 +275,15 @@ def _times(block: Numbers) -> Table:
         )
         for system, each in block["times"].items()
     )
-    header = ("system", "request: s", "history: s", "failed calls", "judge: calls", "judge: prompt tokens", "judge: completion tokens")
+    header = (
+        "system",
+        "request: s",
+        "history: s",
+        "failed calls",
+        "judge: calls",
+        "judge: prompt tokens",
+        "judge: completion tokens",
+    )
     note = (
         "Seconds of the calls, waiting for a busy endpoint included: compare them where a run asked one thing at a time (--parallel 1). "
         "These figures are not the same when a run is made again."

@@ -179,7 +179,9 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"expected the rows of a run, got {error.strerror}: {path}; run `personalagent bench run` first") from error
+        raise DataError(
+            f"expected the rows of a run, got {error.strerror}: {path}; run `personalagent bench run` first"
+        ) from error
 
 
 def _complete(data: bytes) -> bytes:

@@ -142,9 +142,7 @@ def _is_hopeless(problem: Exception) -> bool:
     return isinstance(problem, EnvironmentProblem) and not isinstance(problem, LLMError)
 
 
-def _row(
-    cell: Cell, reply: SystemReply | None, graded: Grade, error: dict[str, str] | None, spent: Mapping[str, object]
-) -> Row:
+def _row(cell: Cell, reply: SystemReply | None, graded: Grade, error: dict[str, str] | None, spent: Mapping[str, object]) -> Row:
     example = cell.example
     return Row(
         system=cell.system,

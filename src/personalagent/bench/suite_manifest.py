@@ -128,7 +128,9 @@ def load_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"expected a folder of `bench run`, got {str(folder)!r} without a readable {MANIFEST}: {error}") from error
+        raise DataError(
+            f"expected a folder of `bench run`, got {str(folder)!r} without a readable {MANIFEST}: {error}"
+        ) from error
     if not isinstance(manifest, dict) or manifest.get("task") != TASK:
         raise DataError(f"expected the manifest of `bench run` in {str(folder)!r}, got that of something else; name its folder")
     return manifest

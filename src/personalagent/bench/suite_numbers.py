@@ -134,9 +134,7 @@ def score_numbers(block: Block, *, seed: int = 0) -> Numbers:
     numbers: Numbers = {}
     for system, rows in block.by_system.items():
         mine = scored(rows)
-        difference = (
-            asdict(paired_difference(mine, base, block.statistic, seed=seed)) if base and system != BASE else None
-        )
+        difference = asdict(paired_difference(mine, base, block.statistic, seed=seed)) if base and system != BASE else None
         numbers[system] = {
             **counts(rows),
             "groups": dict(macro_average(mine).by_group) if block.is_grouped else {},

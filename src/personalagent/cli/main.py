@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from personalagent import __version__
-from personalagent.cli import admin, agreement, assess, bench, chat, data, demo, model, profile, replay, train
+from personalagent.cli import admin, agreement, assess, bench, bench_suite, chat, data, demo, model, profile, replay, train
 from personalagent.cli.doors import parse_settings
 from personalagent.cli.terminal import note
 from personalagent.errors import PersonalAgentError, UsageError
@@ -58,6 +58,8 @@ app.add_typer(profile.app, name="profile")
 app.add_typer(model.app, name="model")
 bench.app.command()(agreement.judge)
 bench.app.command()(agreement.agreement)
+bench.app.command()(bench_suite.run)
+bench.app.command()(bench_suite.report)
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
