@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from personalagent.bench.suite_numbers import BASE, Numbers, Suite
+from personalagent.datasets.prefeval import GROUPS
 from personalagent.errors import DataError
 
 DASH = "–"
-GROUPS = ("Education", "Entertainment", "Lifestyle", "Pet", "Work", "Shopping", "Travel")
 CAUTION = (
     "These numbers were made with the models named here. They stand beside each other, not beside the paper's, "
     "which were made with other models and other judges."
