@@ -149,7 +149,9 @@ def manifest_of(
         limit=None,
         systems=list(systems.values()),
         noise={"tokens": list(noise), "protocol": "prefeval", "sha256": None},
-        models={role: model_facts(llm, None) for role, llm in (("responder", responder()), ("policy", policy()), ("judge", judge()))}
+        models={
+            role: model_facts(llm, None) for role, llm in (("responder", responder()), ("policy", policy()), ("judge", judge()))
+        }
         | {"embedder": {"spec": "words"}},
         rubrics=rubrics_of(examples),
         decoding=Decoding(),

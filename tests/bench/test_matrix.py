@@ -125,7 +125,7 @@ def test_the_report_has_every_table_and_figure(suite: Suite, numbers: dict[str, 
     draw_figures(numbers, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
     page = as_html(suite, numbers, tables, figures, tmp_path)
-    assert page.count("data:image/svg+xml;base64,") == 4 and "src=\"http" not in page and "minus Base" in page
+    assert page.count("data:image/svg+xml;base64,") == 4 and 'src="http' not in page and "minus Base" in page
     text = as_markdown(suite, numbers, tables, figures)
     assert "| base | 0.0 | 0.0 | 100.0 | 33.3 |" in text and "| personal-agent | 100.0 | 50.0 | 100.0 | 83.3 |" in text
     assert "+66.7" in text and "0.500" in text and "Responder: responder; policy: policy; judge: judge" in text

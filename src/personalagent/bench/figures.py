@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 from personalagent.bench.suite_numbers import Numbers
 from personalagent.errors import UsageError
 
+COLOURS = 10
 MARKERS = "osD^vPX<>*hp"
 SIZE = (6.4, 4.2)
 """Of one panel, in inches."""
+COLUMNS = 2
 Panel = tuple[str, Mapping[str, Sequence["Point"]]]
 """A title, and the points of each line."""
 Point = tuple[float, float | None, Sequence[float] | None]
@@ -112,15 +115,19 @@ def _title(block: Numbers) -> str:
 def _draw(path: Path, panels: Sequence[Panel], x_label: str, y_label: str) -> None:
     matplotlib, figure_class = _matplotlib()
     with matplotlib.rc_context({"svg.hashsalt": "personalagent", "font.size": 10}):
-        figure = figure_class(figsize=(SIZE[0] * len(panels), SIZE[1]), layout="constrained")
+        labelled: dict[str, int] = {}
+        columns = min(len(panels), COLUMNS)
+        rows = math.ceil(len(panels) / columns)
+        figure = figure_class(figsize=(SIZE[0] * columns, SIZE[1] * rows), layout="constrained")
         for place, (title, lines) in enumerate(panels, 1):
-            axes = figure.add_subplot(1, len(panels), place)
-            for number, (label, points) in enumerate(lines.items()):
-                _line(axes, label, points, number)
+            axes = figure.add_subplot(rows, columns, place)
+            for label, points in lines.items():
+                _line(axes, label, points, labelled.setdefault(label, len(labelled)))
             axes.set(title=title, xlabel=x_label, ylabel=y_label)
             axes.set_ylim(bottom=0)
             axes.grid(alpha=0.3)
-            axes.legend(fontsize=8)
+        shown = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        figure.legend(list(shown.values()), list(shown), loc="outside right upper", fontsize=8)
         figure.savefig(path.with_suffix(".png"), dpi=150, metadata={"Software": None})
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
 
@@ -128,8 +135,8 @@ def _draw(path: Path, panels: Sequence[Panel], x_label: str, y_label: str) -> No
 def _line(axes: Any, label: str, points: Sequence[Point], number: int) -> None:
     known = [(x, y, interval) for x, y, interval in points if y is not None]
     xs, ys = [x for x, _, _ in known], [y for _, y, _ in known]
-    colour = f"C{number % 10}"
-    axes.plot(xs, ys, label=label, color=colour, marker=MARKERS[number % len(MARKERS)], markersize=5)
+    colour, style = f"C{number % COLOURS}", "-" if number < COLOURS else "--"
+    axes.plot(xs, ys, style, label=label, color=colour, marker=MARKERS[number % len(MARKERS)], markersize=5)
     for x, _, interval in known:
         if interval is not None:
             axes.vlines(x, interval[0], interval[1], color=colour, alpha=0.4)

@@ -47,6 +47,7 @@ def tables_of(numbers: Numbers, agreements: Mapping[str, Mapping[str, Any]] | No
     """Return the tables in the order of the paper, then what was spent; a table without rows is left out."""
     blocks = numbers["blocks"]
     tables = [
+        *(_overview(blocks, budget) for budget in sorted({block["noise_tokens"] for block in blocks})),
         *(_scores(block) for block in blocks),
         *(_alignment(block) for block in blocks if block["alignment"]),
         *([_agreement(agreements)] if agreements else []),
@@ -137,6 +138,20 @@ def _title(number: str, what: str, block: Numbers) -> str:
     return f"{number}{what}: {block['dataset']}, {block['noise_tokens']:,} inserted tokens"
 
 
+def _overview(blocks: Sequence[Numbers], budget: int) -> Table:
+    blocks = [block for block in blocks if block["noise_tokens"] == budget]
+    systems = dict.fromkeys(system for block in blocks for system in block["scores"])
+    rows = []
+    for system in systems:
+        cells = []
+        for block in blocks:
+            each = block["scores"].get(system, {})
+            cells += [number(each.get("average")), interval(each.get("average_95"))]
+        rows.append((system, *cells))
+    header = ("system", *(name for block in blocks for name in (block["dataset"], "95 %")))
+    return Table(f"Table 1. Systems by data set, {budget:,} inserted tokens", header, tuple(rows) if len(blocks) > 1 else ())
+
+
 def _scores(block: Numbers) -> Table:
     is_macro = block["is_macro_average"]
     found = {group for each in block["scores"].values() for group in each["groups"]}
@@ -156,11 +171,13 @@ def _scores(block: Numbers) -> Table:
                 *(str(each[name]) for name in ("scored", "unscored", "failed")),
             )
         )
-    what = "The average is the mean of the topic groups." if is_macro else "Every example counts the same."
+    what = "Every example counts the same."
+    if is_macro or block["alignment"]:
+        what = f"The figure is the mean of the {'topic groups' if is_macro else 'turns'}."
     if BASE in block["scores"]:
         what += " Minus Base: paired, on the examples that both have a score for."
     note = f"{what} 95 % percentile bootstrap over units, 1,000 draws."
-    return Table(_title("Table 1. ", "Scores", block), header, tuple(rows), note)
+    return Table(_title("Table 1, in detail. ", "Scores", block), header, tuple(rows), note)
 
 
 def _alignment(block: Numbers) -> Table:

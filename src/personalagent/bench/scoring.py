@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from personalagent.bench.error_checks import check_answer
 from personalagent.bench.options import parse_letter
+from personalagent.bench.rows import Cell, Row
 from personalagent.datasets.example import Example
 from personalagent.errors import JudgeError
 from personalagent.judge import VerdictCache, judge
@@ -91,3 +92,32 @@ async def _aligned(example: Example, text: str, judge_llm: LLM, cache: VerdictCa
     fields = {"persona": example.persona, "message": example.request, "reply": text}
     verdict = await judge(load_rubric(ALIGNMENT), fields, llm=judge_llm, cache=cache)
     return Grade(verdict.score, verdict={**verdict.scores, **verdict.texts})
+
+
+def verdict_lines(cells: Iterable[Cell], rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
+    """Yield what was judged and the verdict, as ``bench agreement`` reads it; with noise, the example's id ends in ``@`` and its tokens.
+
+    Of PrefEval's checks the two that score are given. A reply that nobody judged has no line.
+    """
+    known = {row.key: row for row in rows}
+    for cell in cells:
+        row, example = known.get(cell.key), cell.example
+        if row is None or row.text is None or row.error or example.options or row.unscored == NO_JUDGE:
+            continue
+        shown = {"persona": example.persona, "preference": example.preference, "reply": row.text}
+        shown |= {"message": example.request, "question": example.request}
+        for name in CHECKS[:2] if example.dataset == "prefeval" else (ALIGNMENT,):
+            rubric = load_rubric(name)
+            (criterion,) = (each.name for each in rubric.criteria)
+            is_scored = row.score is not None
+            yield {
+                "example_id": f"{row.example_id}@{row.noise_tokens}" if row.noise_tokens else row.example_id,
+                "system": row.system,
+                "unit": row.unit,
+                "rubric": name,
+                "fields": {field: shown[field] or "" for field in rubric.fields},
+                "verdict": {"scores": {criterion: float(row.verdict[criterion])}, "rubric_sha256": rubric.sha256}
+                if is_scored
+                else None,
+                "error": row.unscored,
+            }

@@ -21,10 +21,11 @@ from personalagent.bench.pacing import Pace, PacedLLM
 from personalagent.bench.report_suite import as_html, as_markdown, load_agreements, tables_of
 from personalagent.bench.rows import Cell, Row, RowLog, write_whole
 from personalagent.bench.runner import cells_of, limited, run_cells
-from personalagent.bench.scoring import rubrics_of
+from personalagent.bench.scoring import rubrics_of, verdict_lines
 from personalagent.bench.suite_manifest import model_facts, settle, suite_manifest
 from personalagent.bench.suite_numbers import AGENT, counts, load_suite, suite_numbers
 from personalagent.bench.systems.base import SYSTEMS, System, SystemParts, open_system
+from personalagent.bench.verdict_files import write_lines
 from personalagent.cli.doors import AsJson, settings_of
 from personalagent.cli.terminal import emit, err, note, say
 from personalagent.config import Settings
@@ -201,7 +202,7 @@ async def _run(
         if goes_on:
             note(f"{len(log.rows)} of {len(cells)} rows are there; going on")
         with _progress(len(cells), log.rows.values(), how) as on_row:
-            return await run_cells(
+            rows = await run_cells(
                 cells,
                 systems,
                 responder,
@@ -211,6 +212,9 @@ async def _run(
                 parallel=how["parallel"],
                 on_row=on_row,
             )
+        if judging is not None:
+            write_lines(plan.folder / "verdicts.jsonl", verdict_lines(cells, rows))
+        return rows
 
 
 def _manifest(
