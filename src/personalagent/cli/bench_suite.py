@@ -144,7 +144,7 @@ def report(
     agreement: Annotated[list[Path] | None, typer.Option(help="A file of bench agreement, for the table of kappa.")] = None,
     accept: Annotated[list[str] | None, typer.Option(metavar="FIELD", help="A field in which manifests may differ.")] = None,
     seed: Annotated[int, typer.Option(help="Of the intervals' draws.")] = 0,
-    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures; needs matplotlib.")] = True,
+    without_figures: Annotated[bool, typer.Option("--no-figures", help="Draw none; they need matplotlib.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Put stored runs into tables and figures like the paper's; runs that were not made alike are refused."""
@@ -155,7 +155,7 @@ def report(
     drawn: dict[str, str] = {}
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        drawn = draw_figures(numbers, output) if figures else {}
+        drawn = {} if without_figures else draw_figures(numbers, output)
         record = {"manifests": suite.manifests, **numbers}
         write_whole(output / "report.json", (json.dumps(record, ensure_ascii=False, indent=1) + "\n").encode())
         write_whole(output / "report.html", as_html(suite, numbers, tables, drawn, output).encode())
