@@ -15,7 +15,7 @@ ROWS = """
 errors
 config registry dialogue schema clauses
 profile
-llm store prompts parsing
+llm store prompts rubrics parsing
 confidence inference elicitation shortlist sufficiency response
 agent judge datasets
 train bench integrations
@@ -37,6 +37,7 @@ HEAVY = {
     "mcp": {"server"},
     "ray": {"train"},
     "typer": {"cli"},
+    "matplotlib": {"bench"},
 }
 """Packages that only some modules may import, for the rest must stay light."""
 

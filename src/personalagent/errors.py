@@ -100,10 +100,14 @@ class LLMTimeout(LLMError):
 class LLMRefused(LLMError):
     """The endpoint refused the request (HTTP 4xx)."""
 
-    def __init__(self, message: str, *, status: int) -> None:
+    def __init__(self, message: str, *, status: int, is_too_long: bool = False, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.status = status
         """The HTTP status of the endpoint's answer, e.g. 401, 404, 429."""
+        self.is_too_long = is_too_long
+        """Whether the endpoint said that the messages are longer than the model's context."""
+        self.retry_after_s = retry_after_s
+        """How long the endpoint asked to wait; None where it did not say."""
 
 
 class LLMResponseError(LLMError):

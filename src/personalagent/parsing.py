@@ -10,14 +10,18 @@ clause (``clauses.py``) that proves it::
 
 The *general* one is for instruct models (paper section C.3): three tagged blocks, of which ``<classification>`` has a line per fact,
 ``path | op | polarity | value | quote``.
+
+A judge's verdict is a JSON object or a ``<verdict>`` block with a line per name, ``name: label``.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from personalagent.clauses import clause_of
 from personalagent.profile import OpKind, Polarity
@@ -76,10 +80,20 @@ class ParsedNeeds:
     unread: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ParsedVerdict:
+    """What a judge wrote under each name, as text."""
+
+    outcome: ParseOutcome
+    labels: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
 _INFERRED_OPS = {"add": OpKind.ADD, "update": OpKind.UPDATE, "retract": OpKind.RETRACT}
 _POLARITIES = {polarity.value: polarity for polarity in Polarity}
 _COMPACT = re.compile(r"^(?P<clause>[0-9]{1,3}) (?P<path>[\w.]+)(?P<marks>(?: [a-z]+){0,2}): ?(?P<value>.+)$")
 _SLOT_NAME = re.compile(r"^[\w]+(?:\.[\w]+){1,2}$")
+_VERDICT_LINE = re.compile(r"^\W*(?P<name>[A-Za-z][\w \-]*?)[\s*`\"_]*[:=][\s*`\"_]*(?P<label>.*)$")
 _FENCE = re.compile(r"^\s*```\w*\s*$")
 
 
@@ -176,6 +190,66 @@ def parse_needs(text: str, *, truncated: bool = False) -> ParsedNeeds:
     if truncated:
         return ParsedNeeds(ParseOutcome.TRUNCATED, paths, unread)
     return ParsedNeeds(ParseOutcome.PARTIAL if unread else ParseOutcome.OK, paths, unread)
+
+
+def parse_verdict(text: str, names: Sequence[str], *, texts: Sequence[str] = (), truncated: bool = False) -> ParsedVerdict:
+    """Read a judge's labels, all of ``names``, and the ``texts`` that it was asked for besides.
+
+    A JSON object must be the whole answer; a block may have text around it. A judge that gives two verdicts, because it corrects itself
+    or quotes one, is unreadable unless they are the same. Thoughts before ``</think>`` are skipped.
+    """
+    if truncated:
+        return ParsedVerdict(ParseOutcome.TRUNCATED)
+    answer = text.rpartition("</think>")[2]
+    if "<think>" in answer:
+        return ParsedVerdict(ParseOutcome.UNREADABLE)
+    found = [each for each in (*_verdict_object(answer), *_verdict_blocks(answer)) if all(each.get(name) for name in names)]
+    readings = [{name: str(each[name]) for name in names} for each in found]
+    if not readings or any(each != readings[0] for each in readings):
+        return ParsedVerdict(ParseOutcome.UNREADABLE)
+    return ParsedVerdict(ParseOutcome.OK, readings[0], {name: found[-1].get(name) or "" for name in texts})
+
+
+def _verdict_blocks(text: str) -> Iterator[dict[str, str | None]]:
+    for block in re.findall(r"<verdict>(.*?)</verdict>", text, re.DOTALL | re.IGNORECASE):
+        lines = (_VERDICT_LINE.match(line) for line in block.splitlines())
+        yield _each_once((_key(line["name"]), line["label"].strip()) for line in lines if line)
+
+
+def _verdict_object(text: str) -> Iterator[dict[str, str | None]]:
+    """Yield the JSON object that a text is, fenced or not, with what is nested in it spread out; numbers stay as they were written."""
+    decoder = json.JSONDecoder(object_pairs_hook=_spread, parse_float=str, parse_int=str, parse_constant=str)
+    bare = "\n".join(line for line in text.strip().splitlines() if not _FENCE.match(line)).strip()
+    try:
+        value = decoder.decode(bare)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(value, dict):
+        yield value
+
+
+def _spread(pairs: list[tuple[str, Any]]) -> dict[str, str | None]:
+    flat: list[tuple[str, str | None]] = []
+    for name, value in pairs:
+        if isinstance(value, dict):
+            flat += value.items()
+        elif isinstance(value, bool):
+            flat.append((_key(name), "yes" if value else "no"))
+        else:
+            flat.append((_key(name), value.strip() if isinstance(value, str) else None))
+    return _each_once(flat)
+
+
+def _each_once(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:
+    """Return the pairs as a mapping; a name with two different values has none."""
+    found: dict[str, str | None] = {}
+    for name, value in pairs:
+        found[name] = value if found.get(name, value) == value else None
+    return found
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\s\-]+", "_", name.strip().casefold())
 
 
 def _block(text: str, tag: str) -> str | None:

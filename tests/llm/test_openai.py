@@ -345,3 +345,23 @@ async def test_closing_twice_is_fine(answering: Callable[..., Endpoint]) -> None
     await llm.complete(ASKED, max_tokens=8)
     await llm.aclose()
     await llm.aclose()
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after-ms": "250", "retry-after": "7"}, 0.25),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "86400"}, None),
+        ({}, None),
+    ],
+)
+async def test_how_long_a_busy_endpoint_asks_to_wait(
+    answering: Callable[..., Endpoint], headers: dict[str, str], seconds: float | None
+) -> None:
+    answer = Answer({"error": {"message": "busy"}}, 429, {"Content-Type": "application/json", **headers})
+    with pytest.raises(LLMRefused) as refused:
+        await answering(answer).llm().complete(ASKED, max_tokens=8)
+    assert (refused.value.status, refused.value.retry_after_s) == (429, seconds)

@@ -32,6 +32,13 @@ def manifest_of(task: str, *, policy: LLM, weights: Path | None, data: Path, see
         "data_sha256": files_sha256(sorted(path for path in data.rglob("*") if path.suffix in (".jsonl", ".json"))),
         "seed": seed,
         **facts,
+        **machine_facts(),
+    }
+
+
+def machine_facts() -> dict[str, Any]:
+    """Return what a result was made on: versions of the packages and of Python, and the machine."""
+    return {
         "versions": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()}",

@@ -19,7 +19,6 @@ from personalagent.bench.coldstart import AskRow, Case, cases_of, curve, run_cas
 from personalagent.bench.manifest import manifest_of
 from personalagent.bench.transcripts import TranscriptRow, load_transcripts, play, summarise_transcripts
 from personalagent.cli.bench import CORPUS, Data, refuse_unwritable, text_of, weights_of
-from personalagent.cli.bench import app as app
 from personalagent.cli.doors import AsJson, schema_of, settings_of
 from personalagent.cli.terminal import counting, emit, note, out, say
 from personalagent.cli.views import plain_table
@@ -34,7 +33,6 @@ CaseT = TypeVar("CaseT")
 RowT = TypeVar("RowT")
 
 
-@app.command()
 def coldstart(
     context: typer.Context,
     data: Data = CORPUS,
@@ -78,7 +76,6 @@ def coldstart(
         _show_asks(summary)
 
 
-@app.command()
 def closure(
     context: typer.Context,
     data: Data = CORPUS,
@@ -119,7 +116,6 @@ def closure(
     out().print(table)
 
 
-@app.command()
 def transcripts(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON Lines: id, theme, turns of user, may_ask and why.")],

@@ -61,6 +61,16 @@ class Completion:
     """One per generated token where `logprobs` was asked for and given."""
 
 
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """A text as a vector."""
+
+    vector: tuple[float, ...]
+    tokens: int | None = None
+    """Of the text, as the endpoint counted them; None where it did not say."""
+    elapsed_s: float = 0.0
+
+
 class LLM(Protocol):
     """A language model that speaks Chat Completions."""
 

@@ -13,14 +13,14 @@ import re
 import secrets
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from personalagent.config import Settings
 from personalagent.dialogue import Message
 from personalagent.errors import ConfigError, ModelLoadError
-from personalagent.llm.base import LLMRole
+from personalagent.llm.base import Embedding, LLMRole
 from personalagent.llm.models import find_model, model_name
 from personalagent.llm.openai import Body, OpenAICompatibleLLM
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 ADAPTERS = Path(__file__).parent.parent / "adapters"
 CONTEXT_TOKENS = 4096
 """Prompt and answer of one request together."""
+EMBEDDING_TOKENS = 2048
+"""The longest text that can be turned into a vector."""
 PARALLEL = 2
 """Requests that are decoded together; more wait their turn."""
 MAX_THREADS = 8
@@ -130,6 +132,22 @@ class EmbeddedLLM(OpenAICompatibleLLM):
         return body
 
 
+class EmbeddedEmbedder(EmbeddedLLM):
+    """An embedded model that turns texts into vectors: the mean of its last hidden states over the text's tokens, of length 1.
+
+    The weights were never trained for this; a sentence-embedding model at an endpoint tells texts apart better.
+    """
+
+    def __init__(self, model: Path, *, threads: int | None = None, timeout_s: float = 120.0, max_retries: int = 2) -> None:
+        super().__init__(model, threads=threads, timeout_s=timeout_s, max_retries=max_retries)
+        self._key = replace(self._key, embeds=True)
+
+    async def embed(self, text: str) -> Embedding:
+        """Return a text of at most EMBEDDING_TOKENS tokens as a vector; raises what `complete` raises."""
+        self.start()
+        return await super().embed(without_control_tokens(text))
+
+
 def without_control_tokens(text: str) -> str:
     """Break up what the model would read as the end of a message or the start of another: `<|im_end|>` becomes `< |im_end|>`."""
     return CONTROL_TOKEN.sub("< ", text)
@@ -140,6 +158,8 @@ class _ServerKey:
     model: Path
     adapter: Path | None
     threads: int
+    embeds: bool = False
+    """Whether the server turns texts into vectors instead of answering."""
 
 
 @dataclass(slots=True)
@@ -229,6 +249,10 @@ def _parameters(key: _ServerKey, api_key: str) -> xllamacpp.CommonParams:
         lora = xllamacpp.CommonAdapterLoraInfo()
         lora.path, lora.scale = str(key.adapter), 0.0
         params.lora_adapters = [lora]
+    if key.embeds:  # one text at a time, whole in one batch: a vector does not depend on what is embedded beside it
+        params.embedding, params.pooling_type = True, xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+        params.n_ctx = params.n_batch = params.n_ubatch = EMBEDDING_TOKENS
+        params.n_parallel = 1
     return params
 
 

@@ -12,18 +12,20 @@ from weakref import WeakKeyDictionary
 
 import openai
 from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient
-from openai.types import CompletionUsage
+from openai.types import CompletionUsage, CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.chat.chat_completion import Choice
 
 from personalagent.config import Settings
 from personalagent.dialogue import Message
 from personalagent.errors import ConfigError, LLMError, LLMRefused, LLMResponseError, LLMTimeout, LLMUnreachable
-from personalagent.llm.base import Completion, FinishReason, LLMRole, TokenLogprob, Usage
+from personalagent.llm.base import Completion, Embedding, FinishReason, LLMRole, TokenLogprob, Usage
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 CONNECT_TIMEOUT_S = 10.0
 TOP_LOGPROBS = 5
+LONGEST_PAUSE_S = 600.0
+"""An endpoint that asks for more is not waited for as long as it says."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 Body = dict[str, object]
 
@@ -132,6 +134,17 @@ class OpenAICompatibleLLM:
         if failure:
             raise failure
 
+    async def embed(self, text: str) -> Embedding:
+        """Return a text as a vector, by /v1/embeddings; raises what `complete` raises."""
+        started = time.perf_counter()
+        failure: LLMError
+        try:
+            reply = await self._client().embeddings.create(model=self._model, input=text, encoding_format="float")
+            return _embedding(reply, elapsed_s=time.perf_counter() - started)
+        except (openai.OpenAIError, json.JSONDecodeError, UnicodeDecodeError, ValueError, _NotACompletion) as error:
+            failure = self._failure(error, {})
+        raise failure
+
     async def aclose(self) -> None:
         """Close this event loop's connections; those of loops that are gone went with them."""
         client = self._clients.pop(asyncio.get_running_loop(), None)
@@ -227,11 +240,14 @@ class OpenAICompatibleLLM:
                     f"expected {self.name} to answer, {got} after {self._max_retries} retries; look at its log or try again later"
                 )
             return LLMRefused(
-                f"expected {self.name} to accept the request, {got}; {_advice(error, body)}", status=error.status_code
+                f"expected {self.name} to accept the request, {got}; {_advice(error, body)}",
+                status=error.status_code,
+                is_too_long="context" in _codes(error),
+                retry_after_s=_retry_after_s(error),
             )
         got = f"an error{_codes(error)}" if isinstance(error, openai.APIError) else "something else"
         return LLMResponseError(
-            f"expected a chat completion from {self.name}, got {got}; check that the address ends in /v1, and look at the endpoint's log"
+            f"expected a chat completion or an embedding from {self.name}, got {got}; check that the address ends in /v1, and look at the endpoint's log"
         )
 
 
@@ -255,6 +271,12 @@ def _completion(reply: object, *, elapsed_s: float) -> Completion:
     )
 
 
+def _embedding(reply: object, *, elapsed_s: float) -> Embedding:
+    if not isinstance(reply, CreateEmbeddingResponse) or not reply.data or not reply.data[0].embedding:
+        raise _NotACompletion("no embedding")
+    return Embedding(tuple(reply.data[0].embedding), getattr(reply.usage, "prompt_tokens", None), elapsed_s)
+
+
 def _usage(usage: CompletionUsage | None) -> Usage:
     if usage is None:
         return Usage()
@@ -274,6 +296,19 @@ def _token_logprobs(choice: Choice) -> tuple[TokenLogprob, ...] | None:
         TokenLogprob(token.token, token.logprob, tuple((top.token, top.logprob) for top in token.top_logprobs or ()))
         for token in tokens
     )
+
+
+def _retry_after_s(error: openai.APIStatusError) -> float | None:
+    """Return the pause that the endpoint asks for in seconds; a date, and what cannot be meant, is None."""
+    headers = error.response.headers
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers[name]) * unit
+        except (KeyError, ValueError):
+            continue
+        if 0 <= seconds <= LONGEST_PAUSE_S:
+            return seconds
+    return None
 
 
 def _codes(error: openai.APIError) -> str:
