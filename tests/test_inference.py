@@ -373,7 +373,7 @@ def full_profile(schema: ProfileSchema) -> Profile:
     )
 
 
-FIXED_TOKENS = {"compact": 20, "general": 1_300}
+FIXED_TOKENS = {"compact": 24, "general": 1_300}
 """Tokens of the longer prompt of a notation without profile and utterance, chat form included; a test below holds it."""
 
 

@@ -16,7 +16,7 @@ errors
 config registry dialogue schema clauses
 profile
 llm store prompts rubrics parsing
-confidence inference elicitation sufficiency response
+confidence inference elicitation shortlist sufficiency response
 agent judge datasets
 train bench integrations
 server

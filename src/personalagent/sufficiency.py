@@ -15,7 +15,7 @@ from importlib.resources import files
 
 import yaml
 
-from personalagent.confidence import line_probabilities
+from personalagent.confidence import line_probabilities, need_probability
 from personalagent.dialogue import Message
 from personalagent.elicitation import needs_nothing
 from personalagent.inference import MAX_UTTERANCE_TOKENS, Notation, catalogue, clip, most_relevant, nearest_slot, words_of
@@ -24,13 +24,17 @@ from personalagent.parsing import ParsedNeeds, ParseOutcome, parse_needs
 from personalagent.profile import Profile, SlotValue
 from personalagent.prompts import load_prompt
 from personalagent.schema import AskPolicy, ProfileSchema, Slot, Volatility
+from personalagent.shortlist import likely_slots
 
 MAX_KNOWN_NAMES = 16
 """Names of known slots that the policy is shown, most relevant first."""
 MAX_NEEDS = 4
 MAX_TOKENS = 48
-ASK_AT_LEAST = 0.0
-"""Chosen on the dev split; trades asking too much against asking too little (results/coldstart.json has the test split's curve)."""
+NEEDS_AT_LEAST = 0.5
+"""How likely the policy must find it that the answer depends on who asks. Chosen on the dev split; trades asking too much against asking
+too little (results/coldstart.json has the test split's curve)."""
+MOST_LIKELY = 3
+"""Of the likely slots, how many have their values shown to the responder though the policy did not name them."""
 STALE_AFTER = timedelta(days=30)
 """After so long without being said or confirmed, a value that changes fast (a mood, a plan, a purchase) is confirmed, not assumed."""
 
@@ -61,8 +65,6 @@ class WhyNot(StrEnum):
     """The user wants no questions at all."""
     EMERGENCY = "emergency"
     """Someone in this session was in danger or distress a moment ago."""
-    UNSURE = "unsure"
-    """The policy is not sure enough that the answer depends on it."""
     NOT_WORTH_IT = "not_worth_it"
     """The slot may be asked only where the answer depends on it, and the policy named others first."""
 
@@ -78,8 +80,8 @@ class AskRules:
     is_muted: bool = False
     is_urgent: bool = False
     """Whether someone was in danger or distress a few turns ago."""
-    ask_at_least: float = ASK_AT_LEAST
-    """Probability that the policy must give to the first slot that may be asked for; where it is lower, nothing is asked."""
+    needs_at_least: float = NEEDS_AT_LEAST
+    """From this probability on a request counts as one whose answer depends on who asks."""
     consent: frozenset[str] | None = None
     """Categories whose sensitive slots may be asked for; None means all."""
 
@@ -103,6 +105,10 @@ class Assessment:
     completions: tuple[Completion, ...] = ()
     probabilities: tuple[float, ...] = ()
     """What the policy gave to each of ``needs``; empty where it gave none."""
+    likely: tuple[str, ...] = ()
+    """What requests like this one needed, most likely first."""
+    need_probability: float | None = None
+    """How likely the policy finds it that the answer depends on who asks; None where it gave no probabilities."""
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -126,7 +132,6 @@ _WHY_NOT = {
     WhyNot.NO_CONSENT: "it is sensitive and there is no consent for it",
     WhyNot.NOT_FIRST: "one question at a time",
     WhyNot.BUDGET: "enough was asked in this session",
-    WhyNot.UNSURE: "it may not matter enough",
     WhyNot.EMERGENCY: "this is no time for questions",
     WhyNot.MUTED: "you asked not to be asked things",
     WhyNot.NOT_WORTH_IT: "it is asked only when the answer depends on it most",
@@ -138,13 +143,19 @@ def _readable(path: str) -> str:
     return f"{slot} ({group})".replace("_", " ")
 
 
-def build_needs_prompt(request: str, profile: Profile, schema: ProfileSchema, notation: Notation = "compact") -> Message:
-    """Build the prompt that asks which slots a request needs; it shows the names of known slots, most relevant first."""
+def build_needs_prompt(
+    request: str, profile: Profile, schema: ProfileSchema, notation: Notation = "compact", *, without: str = ""
+) -> Message:
+    """Build the prompt that asks which slots a request needs; it shows the names of known slots, most relevant first, and likely ones.
+
+    ``without`` is for training: the unit whose labelled requests must not be among the neighbours that make a slot likely.
+    """
     names = list(dict.fromkeys(schema.slots[value.path].short for value in most_relevant(profile, request, schema)))
     known = ", ".join(names[:MAX_KNOWN_NAMES]) or "nothing"
     shown, _ = clip(request, MAX_UTTERANCE_TOKENS[notation])
     if notation == "compact":
-        return Message("user", load_prompt("needs_compact").fill(known=known, request=shown).rstrip("\n"))
+        likely = ", ".join(slot.short for slot in likely_slots(shown, schema, without=without)) or "nothing"
+        return Message("user", load_prompt("needs_compact").fill(known=known, likely=likely, request=shown).rstrip("\n"))
     return Message(
         "user", load_prompt("needs_general").fill(known=known, request=shown, catalogue=catalogue(schema)).rstrip("\n")
     )
@@ -162,36 +173,44 @@ async def assess(
 ) -> Assessment:
     """Decide whether the profile is enough for a request; small talk and emergencies need nothing, and no model to tell.
 
+    Where the policy names no slot and yet finds it likely enough that the answer depends on who asks, the request needs what requests
+    like it needed most.
+
     Raises:
         LLMError: the policy could not be reached or did not answer in time.
     """
     if needs_nothing(request):
         return decide(request, (), profile, rules or AskRules(), outcome=ParseOutcome.EMPTY)
+    rules = rules or AskRules()
     prompt = build_needs_prompt(request, profile, schema, notation)
-    parsed = ParsedNeeds(ParseOutcome.UNREADABLE)
     completions: list[Completion] = []
-    for temperature in (0.0, 0.3):
+
+    async def named(temperature: float) -> ParsedNeeds:
         completion = await llm.complete([prompt], max_tokens=MAX_TOKENS, temperature=temperature, logprobs=notation == "compact")
         completions.append(completion)
-        parsed = parse_needs(completion.text, truncated=completion.finish_reason == "length")
-        if parsed.outcome is not ParseOutcome.UNREADABLE:
-            break
-    sure = line_probabilities(completions[-1])
+        return parse_needs(completion.text, truncated=completion.finish_reason == "length")
+
+    parsed = await named(0.0)
+    if parsed.outcome is ParseOutcome.UNREADABLE:
+        parsed = await named(0.3)
+    likely = likely_slots(clip(request, MAX_UTTERANCE_TOKENS[notation])[0], schema)
+    need, sure = need_probability(completions[-1]), line_probabilities(completions[-1])
     needs: dict[Slot, float] = {}
     for name in parsed.paths[:MAX_NEEDS]:
         slot = schema.find(name) or nearest_slot(name, schema)
         if slot is not None:
             needs.setdefault(slot, sure.get(name, 1.0))
-    assessment = decide(
-        request,
-        tuple(needs),
-        profile,
-        rules or AskRules(),
-        now=now,
-        outcome=parsed.outcome,
-        probabilities=tuple(needs.values()),
+    if need is not None and need < rules.needs_at_least:
+        needs = {}
+    elif need is not None and parsed.outcome is ParseOutcome.EMPTY:
+        needs = dict.fromkeys(likely[:1], need)
+    return replace(
+        decide(request, tuple(needs), profile, rules, now=now, outcome=parsed.outcome),
+        completions=tuple(completions),
+        probabilities=tuple(needs.values()) if sure else (),
+        likely=tuple(slot.path for slot in likely),
+        need_probability=need,
     )
-    return replace(assessment, completions=tuple(completions), probabilities=tuple(needs.values()) if sure else ())
 
 
 def decide(
@@ -202,7 +221,6 @@ def decide(
     *,
     now: datetime | None = None,
     outcome: ParseOutcome = ParseOutcome.OK,
-    probabilities: Sequence[float] = (),
 ) -> Assessment:
     """Look the needed slots up and apply the rules of asking; without ``now`` nothing is stale. Pure."""
     known = tuple(value for slot in needs for value in profile.values(slot.path))
@@ -211,11 +229,8 @@ def decide(
     ask_for: Slot | None = None
     not_asked: list[tuple[str, WhyNot]] = []
     open_slots = [*missing, *(slot for slot in needs if any(value.path == slot.path for value in stale))]
-    is_unsure = False
     for slot in open_slots:
         why = _why_not(slot, rules, is_first=slot is open_slots[0])
-        if why is None and (is_unsure := is_unsure or _is_unlikely(slot, needs, probabilities, rules)):
-            why = WhyNot.UNSURE
         if why is None and ask_for is None:
             ask_for = slot
         else:
@@ -235,10 +250,6 @@ def decide(
         not_asked=tuple(not_asked),
         outcome=outcome,
     )
-
-
-def _is_unlikely(slot: Slot, needs: Sequence[Slot], probabilities: Sequence[float], rules: AskRules) -> bool:
-    return bool(probabilities) and probabilities[needs.index(slot)] < rules.ask_at_least
 
 
 def is_stale(value: SlotValue, slot: Slot, now: datetime) -> bool:
@@ -291,9 +302,10 @@ def question_for(slot: Slot, held: Sequence[SlotValue] = ()) -> str:
 
 
 def relevant_values(assessment: Assessment, profile: Profile, schema: ProfileSchema, *, limit: int = 8) -> tuple[SlotValue, ...]:
-    """Return the preferences an answer should use: the known needs, then values that share words with the request."""
+    """Return the preferences an answer should use: the known needs, what requests like it needed, values that share words with it."""
     wanted = words_of(assessment.request)
     chosen = list(assessment.known)
+    chosen += [value for path in assessment.likely[:MOST_LIKELY] for value in profile.values(path) if value not in chosen]
     for value in most_relevant(profile, assessment.request, schema):
         slot = schema.slots[value.path]
         is_about = wanted & words_of(f"{value.value} {slot.short.replace('.', ' ')}")

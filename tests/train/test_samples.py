@@ -16,6 +16,7 @@ from personalagent.inference import Gate
 from personalagent.parsing import Fact, ParseOutcome, parse_compact, parse_needs
 from personalagent.profile import OpKind, Polarity, Profile
 from personalagent.schema import ProfileSchema
+from personalagent.sufficiency import build_needs_prompt
 from personalagent.train.samples import (
     BankComposer,
     Mixture,
@@ -147,7 +148,8 @@ def test_a_turn_that_reveals_nothing_teaches_none(schema: ProfileSchema) -> None
 def test_needs_are_taught_by_name_and_none_where_nothing_is_needed(schema: ProfileSchema) -> None:
     known = profile_of([PersonaSlot(CITY, "Porto", "neutral")], schema)
     example = needs_example("Where to eat?", [CITY, "no.such.slot"], known, schema, "dialogue")
-    assert (example.prompt, example.completion) == ("needs\nknown: location.city\nrequest: Where to eat?", "location.city")
+    prompt = build_needs_prompt("Where to eat?", known, schema).content
+    assert (example.prompt, example.completion) == (prompt, "location.city")
     assert needs_example("Thanks!", [], Profile(), schema, "dialogue").completion == "none"
 
 

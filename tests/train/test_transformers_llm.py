@@ -14,7 +14,7 @@ from peft import LoraConfig, get_peft_model  # noqa: E402
 from personalagent.agent import notation_of  # noqa: E402
 from personalagent.config import Settings  # noqa: E402
 from personalagent.dialogue import Message  # noqa: E402
-from personalagent.errors import ConfigError, UsageError  # noqa: E402
+from personalagent.errors import ConfigError, LLMRefused  # noqa: E402
 from personalagent.llm.base import FinishReason, open_llm  # noqa: E402
 from personalagent.train.sft import LINEAR, load_backbone  # noqa: E402
 from tests.train.tiny import write_tiny_model  # noqa: E402
@@ -45,7 +45,7 @@ async def test_an_adapter_is_run_before_it_is_exported(tmp_path: Path) -> None:
     drawn = [(await policy.complete(SAID, max_tokens=8, temperature=5.0, seed=seed)).text for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
     assert [piece async for piece in policy.stream(SAID, max_tokens=8)] == [answer.text]
-    with pytest.raises(UsageError, match="expected a plain completion"):
+    with pytest.raises(LLMRefused, match="expected a plain completion"):
         await policy.complete(SAID, max_tokens=8, grammar="root ::= [a-z]+")
     await policy.aclose()
 

@@ -21,10 +21,13 @@ from personalagent.llm.base import LLM
 from personalagent.parsing import ParseOutcome
 from personalagent.profile import Profile
 from personalagent.schema import ProfileSchema
+from personalagent.shortlist import shortlist_of
 from personalagent.sufficiency import AskRules, assess
 from personalagent.train.samples import final_profile, profile_of
 
 HIT_AT = (1, 3)
+STEPS = 20
+"""Thresholds that are tried, from 0 in equal steps to below 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +50,15 @@ class AskRow:
     missing: tuple[str, ...]
     """Gold."""
     candidates: tuple[str, ...]
-    """Missing slots that the policy names, most important first."""
+    """Missing slots, most important first: those that the policy names, then those that requests like this one needed."""
     probability: float | None
-    """What the policy gave to the slot that it would ask for; None where it would ask for none or gave no probabilities."""
+    """How likely it found it that the answer depends on who asks; None where it gave no probabilities."""
     asked_for: str | None
     ms: float = 0.0
     is_unreadable: bool = False
     """Whether the policy wrote nothing that could be read: no decision, so no score."""
+    named: int | None = None
+    """How many of the candidates the policy named itself; None means all."""
 
 
 def cases_of(corpus: Corpus, schema: ProfileSchema, split: Split) -> list[Case]:
@@ -71,17 +76,17 @@ def cases_of(corpus: Corpus, schema: ProfileSchema, split: Split) -> list[Case]:
 async def run_case(case: Case, *, llm: LLM, schema: ProfileSchema, notation: Notation, rules: AskRules | None = None) -> AskRow:
     """Assess one request as serving does, with a fresh budget of questions."""
     result = await assess(case.request, case.profile, llm=llm, schema=schema, rules=rules, notation=notation)
-    sure = dict(zip(result.needs, result.probabilities, strict=False))
-    would_ask = next((path for path in result.missing if _is_askable(path, schema)), None)
+    likely = [path for path in result.likely if not case.profile.values(path) and path not in result.missing]
     return AskRow(
         unit=case.unit,
         request=case.request,
         missing=case.missing,
-        candidates=result.missing,
-        probability=sure.get(would_ask or ""),
+        candidates=(*result.missing, *(path for path in likely if _is_askable(path, schema))),
+        probability=result.need_probability,
         asked_for=result.ask_for,
         ms=1_000 * sum(completion.elapsed_s for completion in result.completions),
         is_unreadable=result.outcome is ParseOutcome.UNREADABLE,
+        named=len(result.missing),
     )
 
 
@@ -89,10 +94,11 @@ def _is_askable(path: str, schema: ProfileSchema) -> bool:
     return schema.slots[path].ask != "never"
 
 
-def trivial(cases: Sequence[Case], corpus: Corpus, *, seed: int) -> dict[str, list[AskRow]]:
-    """Return what policies without a model do: always ask, never ask, ask by the toss of a coin.
+def trivial(cases: Sequence[Case], corpus: Corpus, schema: ProfileSchema, *, seed: int) -> dict[str, list[AskRow]]:
+    """Return what policies without a model do: always ask, never ask, ask by the toss of a coin, ask what nearest requests needed.
 
-    Those that ask name the slots that are most often missing in the train split and unknown here.
+    The first three name the slots that are most often missing in the train split and unknown here. The last asks for the
+    likeliest unknown slot where its share of the votes reaches the threshold that is best on the train split.
     """
     often = Counter(path for d in corpus.dialogues_of("train") for request in d.requests for path in request.missing)
     often.update(path for each in corpus.requests_of("train") for path in each.missing)
@@ -106,7 +112,36 @@ def trivial(cases: Sequence[Case], corpus: Corpus, *, seed: int) -> dict[str, li
             done.append(AskRow(case.unit, case.request, case.missing, unknown, None, unknown[0] if unknown else None))
         return done
 
-    return {"always ask": rows(lambda: True), "never ask": rows(lambda: False), "toss a coin": rows(lambda: rng.random() < 0.5)}
+    return {
+        "always ask": rows(lambda: True),
+        "never ask": rows(lambda: False),
+        "toss a coin": rows(lambda: rng.random() < 0.5),
+        "nearest requests": _nearest(
+            cases, schema, best_threshold([_vote(case, schema) for case in cases_of(corpus, schema, "train")])
+        ),
+    }
+
+
+def _vote(case: Case, schema: ProfileSchema) -> AskRow:
+    """Ask for the unknown slot that requests like this one, the case's own unit left out, needed most."""
+    votes = shortlist_of(schema).votes(case.request, without=case.unit)
+    unknown = [path for path in votes if path in schema.slots and _is_askable(path, schema) and not case.profile.values(path)]
+    first = unknown[0] if unknown else None
+    return AskRow(case.unit, case.request, case.missing, tuple(unknown[: max(HIT_AT)]), votes[first] if first else None, first)
+
+
+def best_threshold(rows: Sequence[AskRow]) -> float:
+    """Return the probability from which asking has the highest balanced accuracy on these rows."""
+    return max((step / STEPS for step in range(STEPS)), key=lambda least: _balanced(_asked_from(rows, least)) or 0.0)
+
+
+def _nearest(cases: Sequence[Case], schema: ProfileSchema, threshold: float) -> list[AskRow]:
+    return _asked_from([_vote(case, schema) for case in cases], threshold)
+
+
+def _asked_from(rows: Sequence[AskRow], least: float) -> list[AskRow]:
+    """Return what would have been asked had the policy needed this probability."""
+    return [replace(row, asked_for=row.asked_for if (row.probability or 0) >= least else None) for row in rows]
 
 
 def summarise_asks(rows: Sequence[AskRow]) -> dict[str, Any]:
@@ -127,6 +162,9 @@ def summarise_asks(rows: Sequence[AskRow]) -> dict[str, Any]:
             )
             for k in HIT_AT
         },
+        "named_slot_hit_at_3": lambda some: _share(
+            some, lambda r: bool({*r.candidates[:3][: r.named]} & {*r.missing}), insufficient=True
+        ),
     }
     units: dict[str, list[AskRow]] = {}
     for row in rows:
@@ -144,19 +182,15 @@ def summarise_asks(rows: Sequence[AskRow]) -> dict[str, Any]:
     return figures
 
 
-def curve(rows: Sequence[AskRow], steps: int = 20) -> list[dict[str, float | None]]:
+def curve(rows: Sequence[AskRow], steps: int = STEPS) -> list[dict[str, float | None]]:
     """Return asking too much against asking too little for thresholds from 0 to 0.95, from rows that were run without one."""
     points = []
     for step in range(steps):
         threshold = step / steps
-        asked = [
-            replace(row, asked_for=row.asked_for if (row.probability or 0) >= threshold else None)
-            for row in rows
-            if not row.is_unreadable
-        ]
+        asked = _asked_from([row for row in rows if not row.is_unreadable], threshold)
         points.append(
             {
-                "ask_at_least": threshold,
+                "needs_at_least": threshold,
                 "ask_recall": _share(asked, lambda r: r.asked_for is not None, insufficient=True),
                 "over_ask": _share(asked, lambda r: r.asked_for is not None, insufficient=False),
                 "balanced_accuracy": _balanced(asked),

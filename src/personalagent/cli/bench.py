@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,13 +12,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from personalagent.agent import PersonalAgent, notation_of
-from personalagent.bench.coldstart import AskRow, Case, cases_of, curve, run_case, summarise_asks, trivial
+from personalagent.agent import notation_of
 from personalagent.bench.infer import Job, NeedsRow, TurnRow, history_cost, jobs_of, run_job, run_requests, summarise
 from personalagent.bench.manifest import manifest_of
-from personalagent.bench.transcripts import Transcript, TranscriptRow, load_transcripts, play, summarise_transcripts
 from personalagent.cli.doors import AsJson, schema_of, settings_of
-from personalagent.cli.terminal import counting, emit, note, out, say
+from personalagent.cli.terminal import counting, emit, note, out
 from personalagent.cli.views import plain_table
 from personalagent.config import Settings
 from personalagent.datasets.corpus import Corpus, load_corpus
@@ -27,9 +24,7 @@ from personalagent.errors import UsageError
 from personalagent.inference import Notation
 from personalagent.llm.base import LLM, open_llm
 from personalagent.llm.models import find_model
-from personalagent.llm.scripted import ScriptedLLM
 from personalagent.schema import ProfileSchema
-from personalagent.sufficiency import AskRules
 
 app = typer.Typer(no_args_is_help=True, help="Measure a policy.")
 Data = Annotated[Path, typer.Option("--data", help="The corpus folder.")]
@@ -66,7 +61,7 @@ def infer(
     settings = settings_of(context, policy=policy, adapter=adapter)
     schema = schema_of(settings)
     corpus = _limited(load_corpus(data), split, limit_dialogues)
-    _refuse_unwritable(output)
+    refuse_unwritable(output)
     llm = open_llm(settings.policy, "policy", settings)
     written = notation or notation_of(llm)
     started = time.monotonic()
@@ -84,134 +79,10 @@ def infer(
         "slots": len(schema),
         "wall_s": round(time.monotonic() - started, 1),
     }
-    manifest = manifest_of("bench infer", policy=llm, weights=_weights(settings), data=data, seed=seed, facts=facts)
+    manifest = manifest_of("bench infer", policy=llm, weights=weights_of(settings), data=data, seed=seed, facts=facts)
     _report(
         manifest, summarise(rows, needs) | {"prompt_tokens_after_turns": history}, [*rows, *needs], output=output, as_json=as_json
     )
-
-
-@app.command()
-def coldstart(
-    context: typer.Context,
-    data: Data = CORPUS,
-    split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Which personas and pairs.")] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many requests.")] = None,
-    policy: Annotated[str | None, typer.Option(help="The policy, as the setting of that name.")] = None,
-    adapter: Annotated[str | None, typer.Option(metavar="PATH|none|default", help="The LoRA of the embedded policy.")] = None,
-    ask_at_least: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Probability from which a slot is asked for; as served when left out.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the policy that tosses a coin.")] = 0,
-    output: Annotated[
-        Path | None, typer.Option("--out", help="Write manifest, summary, curve and rows to this JSON file.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure whether the agent asks when, and only when, something that decides the answer is unknown."""
-    settings = settings_of(context, policy=policy, adapter=adapter)
-    schema, corpus = schema_of(settings), load_corpus(data)
-    _refuse_unwritable(output)
-    cases = cases_of(corpus, schema, split)[:limit]
-    llm = open_llm(settings.policy, "policy", settings)
-    rules = AskRules() if ask_at_least is None else AskRules(ask_at_least=ask_at_least)
-    rows = asyncio.run(_ask_rows(llm, cases, schema, rules))
-    manifest = manifest_of(
-        "bench coldstart",
-        policy=llm,
-        weights=_weights(settings),
-        data=data,
-        seed=seed,
-        facts={"split": split, "requests": len(cases), "ask_at_least": rules.ask_at_least, "notation": notation_of(llm)},
-    )
-    others = trivial(cases, corpus, seed=seed)
-    summary = {"policy": summarise_asks(rows), **{name: summarise_asks(each) for name, each in others.items()}}
-    report = {"manifest": manifest, "summary": summary, "curve": curve(rows)}
-    if output is not None:
-        output.write_text(json.dumps({**report, "rows": list(map(asdict, rows))}, ensure_ascii=False, indent=1) + "\n", "utf-8")
-        note(f"written to {output}")
-    if as_json:
-        emit(report)
-    else:
-        _show_asks(summary)
-
-
-@app.command()
-def transcripts(
-    context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON Lines: id, theme, turns of user, may_ask and why.")],
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many conversations.")] = None,
-    policy: Annotated[str | None, typer.Option(help="The policy, as the setting of that name.")] = None,
-    adapter: Annotated[str | None, typer.Option(metavar="PATH|none|default", help="The LoRA of the embedded policy.")] = None,
-    parallel: Annotated[int, typer.Option(min=1, help="Conversations at once.")] = 1,
-    output: Annotated[Path | None, typer.Option("--out", help="Write manifest, summary and rows to this JSON file.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Play conversations through the agent and count the questions that should not have been asked; the answers are not written."""
-    settings = settings_of(context, policy=policy, adapter=adapter, consent="all")
-    played = load_transcripts(file)[:limit]
-    _refuse_unwritable(output)
-    llm = open_llm(settings.policy, "policy", settings)
-    rows = asyncio.run(_play(played, settings, llm, parallel))
-    manifest = manifest_of(
-        "bench transcripts", policy=llm, weights=_weights(settings), data=file, seed=0, facts={"turns": len(rows)}
-    )
-    report = {"manifest": manifest, "summary": summarise_transcripts(rows)}
-    if output is not None:
-        output.write_text(json.dumps({**report, "rows": list(map(asdict, rows))}, ensure_ascii=False, indent=1) + "\n", "utf-8")
-        note(f"written to {output}")
-    if as_json:
-        emit(report)
-        return
-    for row in rows:
-        if row.is_wrong:
-            say(f"{row.transcript_id}, {row.why_not}: {row.utterance!r} was answered with {row.question!r}")
-    summary = report["summary"]
-    say(
-        f"{summary['wrong_questions']} wrong questions in {summary['turns']} turns of {summary['conversations']} conversations; "
-        f"{summary['questions_where_one_may_come']} questions on {summary['turns_where_one_may_come']} turns where one may come"
-    )
-
-
-async def _play(played: Sequence[Transcript], settings: Settings, llm: LLM, parallel: int) -> list[TranscriptRow]:
-    done: dict[str, list[TranscriptRow]] = {}
-    room = asyncio.Semaphore(parallel)
-    with tempfile.TemporaryDirectory() as folder:
-        own = settings.model_copy(update={"database": f"sqlite:///{folder}/transcripts.db"})
-        agent = PersonalAgent(own, policy=llm, responder=ScriptedLLM(lambda messages: "Here you are."))
-        try:
-            with counting("conversations", len(played)) as advance:
-
-                async def one(transcript: Transcript) -> None:
-                    async with room:
-                        done[transcript.transcript_id] = await play(transcript, agent)
-                    advance()
-
-                await asyncio.gather(*map(one, played))
-        finally:
-            await agent.aclose()
-    return [row for transcript in played for row in done[transcript.transcript_id]]
-
-
-async def _ask_rows(llm: LLM, cases: list[Case], schema: ProfileSchema, rules: AskRules) -> list[AskRow]:
-    rows: list[AskRow] = []
-    try:
-        with counting("requests", len(cases)) as advance:
-            for case in cases:
-                rows.append(await run_case(case, llm=llm, schema=schema, notation=notation_of(llm), rules=rules))
-                advance()
-    finally:
-        await llm.aclose()
-    return rows
-
-
-def _show_asks(summary: dict[str, dict[str, Any]]) -> None:
-    table = plain_table("measure", *summary)
-    for name in ("balanced_accuracy", "ask_recall", "over_ask", "ask_f1", "slot_hit_at_1", "slot_hit_at_3"):
-        table.add_row(name.replace("_", " "), *(_text(figures[name]) for figures in summary.values()))
-    policy = summary["policy"]
-    table.add_row("95 % of balanced accuracy", _text(policy["balanced_accuracy_95"]), "", "", "")
-    table.add_row("insufficient / sufficient", f"{policy['insufficient']} / {policy['sufficient']}", "", "", "")
-    out().print(table)
 
 
 def _report(
@@ -272,13 +143,13 @@ def _limited(corpus: Corpus, split: Literal["train", "dev", "test"], limit: int 
     return corpus if limit is None else Corpus(chosen[:limit], (), corpus.bank, corpus.held_out)
 
 
-def _refuse_unwritable(output: Path | None) -> None:
+def refuse_unwritable(output: Path | None) -> None:
     """Say now, not after the run, that the results cannot be written."""
     if output is not None and not output.parent.is_dir():
         raise UsageError(f"expected --out in a folder that exists, got {str(output)!r}; create {str(output.parent)!r} first")
 
 
-def _weights(settings: Settings) -> Path | None:
+def weights_of(settings: Settings) -> Path | None:
     kind, _, name = settings.policy.partition(":")
     if kind not in ("embedded", "transformers"):
         return None
@@ -290,27 +161,29 @@ def _show(summary: dict[str, Any]) -> None:
     for level, ratio in summary["facts"].items():
         for name in ("precision", "recall", "f1"):
             of = ratio["predicted"] if name == "precision" else ratio["gold"]
-            table.add_row(f"facts, {level}: {name}", _text(ratio[name]), _text(ratio["f1_95"]) if name == "f1" else "", str(of))
+            table.add_row(
+                f"facts, {level}: {name}", text_of(ratio[name]), text_of(ratio["f1_95"]) if name == "f1" else "", str(of)
+            )
     for kind, rate in summary["false_fact_rate"].items():
-        table.add_row(f"false facts on turns: {kind}", _text(rate["rate"]), _text(rate["rate_95"]), str(rate["turns"]))
+        table.add_row(f"false facts on turns: {kind}", text_of(rate["rate"]), text_of(rate["rate_95"]), str(rate["turns"]))
     for op, change in summary["change"].items():
-        table.add_row(f"{op}: accuracy", _text(change["accuracy"]), "", str(change["gold"]))
+        table.add_row(f"{op}: accuracy", text_of(change["accuracy"]), "", str(change["gold"]))
     if summary["needs"]:
         for name in ("f1", "asked_the_right_slot", "asks_when_insufficient", "asks_when_sufficient"):
             table.add_row(
-                f"needs: {name.replace('_', ' ')}", _text(summary["needs"][name]), "", str(summary["needs"]["requests"])
+                f"needs: {name.replace('_', ' ')}", text_of(summary["needs"][name]), "", str(summary["needs"]["requests"])
             )
     for name, spread in summary["cost"].items():
-        table.add_row(f"{name.replace('_', ' ')} a turn: p50, p95", f"{_text(spread['p50'])}, {_text(spread['p95'])}", "", "")
+        table.add_row(f"{name.replace('_', ' ')} a turn: p50, p95", f"{text_of(spread['p50'])}, {text_of(spread['p95'])}", "", "")
     for turns, tokens in summary["prompt_tokens_after_turns"].items():
-        table.add_row(f"prompt tokens after {turns} turns: p50", _text(tokens), "", "")
+        table.add_row(f"prompt tokens after {turns} turns: p50", text_of(tokens), "", "")
     table.add_row(
         "outcomes", ", ".join(f"{name} {count}" for name, count in summary["outcomes"].items()), "", str(summary["turns"])
     )
     out().print(table)
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
     if value is None:
         return "not measured"
     return " to ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -34,7 +34,8 @@ from personalagent.errors import DataError, LLMError, UsageError
 from personalagent.inference import tokens_at_most
 from personalagent.llm.base import LLM, open_llm
 from personalagent.schema import ProfileSchema
-from personalagent.train.samples import STAGES, compose
+from personalagent.shortlist import lines_of
+from personalagent.train.samples import STAGES, compose, labelled_needs
 
 app = typer.Typer(no_args_is_help=True, help="The corpus, checked, turned into training examples, and into cold-start twins.")
 Stage = Annotated[
@@ -64,6 +65,21 @@ def synth(
             ) from error
     counts = Counter(f"{example.task} from {example.origin}" for example in examples)
     note(f"{len(examples)} examples: " + ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())))
+
+
+@app.command()
+def shortlist(
+    context: typer.Context,
+    data: Data = CORPUS,
+    output: Annotated[Path, typer.Option("--out", help="The JSON Lines file.")] = Path("src/personalagent/schema/requests.jsonl"),
+) -> None:
+    """Write the labelled requests that suggest slots for a request, from the corpus's train split."""
+    lines = lines_of(labelled_needs(load_corpus(data), schema_of(settings_of(context))))
+    try:
+        output.write_text(lines, "utf-8")
+    except OSError as error:
+        raise UsageError(f"expected a file that can be written, got {error.strerror}: {output}; choose another place") from error
+    note(f"{lines.count(chr(10))} requests written to {output}")
 
 
 @app.command("validate")

@@ -11,7 +11,21 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from personalagent import __version__
-from personalagent.cli import admin, agreement, assess, bench, bench_suite, chat, data, demo, model, profile, replay, train
+from personalagent.cli import (
+    admin,
+    agreement,
+    assess,
+    bench,
+    bench_asking,
+    bench_suite,
+    chat,
+    data,
+    demo,
+    model,
+    profile,
+    replay,
+    train,
+)
 from personalagent.cli.doors import parse_settings
 from personalagent.cli.terminal import note
 from personalagent.errors import PersonalAgentError, UsageError
@@ -56,6 +70,9 @@ app.command()(demo.demo)
 app.command()(assess.assess)
 app.add_typer(profile.app, name="profile")
 app.add_typer(model.app, name="model")
+bench.app.command()(bench_asking.coldstart)
+bench.app.command()(bench_asking.closure)
+bench.app.command()(bench_asking.transcripts)
 bench.app.command()(agreement.judge)
 bench.app.command()(agreement.agreement)
 bench.app.command()(bench_suite.run)

@@ -21,6 +21,7 @@ from personalagent.inference import build_prompt
 from personalagent.parsing import NOTHING, SOMETHING, Fact, format_fact
 from personalagent.profile import Cardinality, OpKind, Polarity, Profile, ProfileDelta, SlotOp, SlotValue, value_overlap
 from personalagent.schema import ProfileSchema, Slot, SlotType
+from personalagent.shortlist import LabelledNeed
 from personalagent.sufficiency import build_needs_prompt
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -133,9 +134,11 @@ def infer_example(
     return PolicyExample("infer", origin, prompt.messages[0].content, "\n".join([SOMETHING, *lines]) if lines else NOTHING)
 
 
-def needs_example(request: str, needs: Sequence[str], profile: Profile, schema: ProfileSchema, origin: str) -> PolicyExample:
-    """Return the example of one request: the slots it needs, most important first."""
-    prompt = build_needs_prompt(request, profile, schema).content
+def needs_example(
+    request: str, needs: Sequence[str], profile: Profile, schema: ProfileSchema, origin: str, unit: str = ""
+) -> PolicyExample:
+    """Return the example of one request: the slots it needs, most important first; its ``unit`` suggests none of them."""
+    prompt = build_needs_prompt(request, profile, schema, without=unit).content
     lines = [schema.slots[path].short for path in needs if path in schema.slots]
     return PolicyExample("needs", origin, prompt, "\n".join(lines) or NOTHING)
 
@@ -194,12 +197,14 @@ def _asked(turn: LabelledTurn, schema: ProfileSchema, rng: random.Random) -> Slo
 
 def _request_examples(dialogue: LabelledDialogue, schema: ProfileSchema) -> list[PolicyExample]:
     profile = final_profile(dialogue, schema)
-    return [needs_example(r.request, order_needs(r), profile, schema, "dialogue") for r in dialogue.requests]
+    return [
+        needs_example(r.request, order_needs(r), profile, schema, "dialogue", dialogue.dialogue_id) for r in dialogue.requests
+    ]
 
 
 def _twin_example(each: SingleRequest, schema: ProfileSchema) -> PolicyExample:
     needs = (*each.missing, *(path for path in each.needs if path not in each.missing))
-    return needs_example(each.request, needs, profile_of(each.profile, schema), schema, "request")
+    return needs_example(each.request, needs, profile_of(each.profile, schema), schema, "request", each.pair)
 
 
 def order_needs(request: LabelledRequest) -> tuple[str, ...]:
@@ -212,6 +217,30 @@ def _needless(
 ) -> list[PolicyExample]:
     pairs = [(turn.utterance, profile) for d in dialogues for turn, profile in walk(d, schema) if not turn.facts]
     return [needs_example(text, (), profile, schema, "dialogue") for text, profile in rng.sample(pairs, min(count, len(pairs)))]
+
+
+BANK_WEIGHT = 0.7
+"""What a pattern of the phrase bank counts among the labelled requests."""
+
+
+def labelled_needs(corpus: Corpus, schema: ProfileSchema) -> list[LabelledNeed]:
+    """Return every request that training may see, with the slots that it needs: what the shortlist is made of."""
+    found = [
+        LabelledNeed(request.request, order_needs(request), unit=dialogue.dialogue_id)
+        for dialogue in corpus.dialogues_of("train")
+        for request in dialogue.requests
+    ]
+    found += [
+        LabelledNeed(each.request, (*each.missing, *(path for path in each.needs if path not in each.missing)), unit=each.pair)
+        for each in corpus.requests_of("train")
+    ]
+    found += [LabelledNeed(each.request, each.needs, unit=each.request_id) for each in corpus.needs]
+    found += [
+        LabelledNeed(pattern, (record.slot,), BANK_WEIGHT, f"bank:{record.slot}")
+        for record in corpus.bank
+        for pattern in record.trained("requests")
+    ]
+    return [replace(each, needs=tuple(path for path in each.needs if path in schema.slots)) for each in found]
 
 
 _CLAUSE = re.compile(r"[^.!?;,\n]+")
@@ -274,7 +303,8 @@ class BankComposer:
         others = [r for r in self.rng.sample(self.bank, self.rng.randint(0, 10)) if r.slot != record.slot]
         known = [*others, record] if self.rng.random() < 0.5 else others
         profile = profile_of(map(self._persona_slot, known), self.schema)
-        return needs_example(self.rng.choice(self._patterns(record, "requests")), [record.slot], profile, self.schema, "bank")
+        request = self.rng.choice(self._patterns(record, "requests"))
+        return needs_example(request, [record.slot], profile, self.schema, "bank", f"bank:{record.slot}")
 
     def need(self, each: BareRequest) -> PolicyExample:
         """Put a request before a profile of other slots, in which each slot that it needs is known or not by the toss of a coin."""
@@ -283,7 +313,12 @@ class BankComposer:
         records = [*others, *(record for record in self.bank if record.slot in known)]
         needs = [*(path for path in each.needs if path not in known), *(path for path in each.needs if path in known)]
         return needs_example(
-            each.request, needs, profile_of(map(self._persona_slot, records), self.schema), self.schema, "request"
+            each.request,
+            needs,
+            profile_of(map(self._persona_slot, records), self.schema),
+            self.schema,
+            "request",
+            each.request_id,
         )
 
     def _persona_slot(self, record: PhraseRecord, value: str | None = None) -> PersonaSlot:

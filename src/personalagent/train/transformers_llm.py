@@ -16,7 +16,7 @@ from peft import PeftModel
 
 from personalagent.config import Settings
 from personalagent.dialogue import Message
-from personalagent.errors import ConfigError, UsageError
+from personalagent.errors import ConfigError, LLMRefused
 from personalagent.llm.base import Completion, FinishReason, LLMRole, TokenLogprob, Usage
 from personalagent.llm.models import find_model
 from personalagent.train.sft import END, load_backbone
@@ -64,10 +64,10 @@ class TransformersLLM:
         """Return the greedy answer, or with a temperature a drawn one.
 
         Raises:
-            UsageError: something was asked for that only servers do.
+            LLMRefused: something was asked for that only servers do.
         """
         if json_schema or grammar or stop:
-            raise UsageError("expected a plain completion, got a constraint; serve the model embedded for that")
+            raise LLMRefused("expected a plain completion, got a constraint; serve the model embedded for that", status=400)
         started = time.perf_counter()
         text, usage, tokens = await asyncio.to_thread(self._generate, messages, max_tokens, temperature, seed)
         ended = FinishReason.LENGTH if usage.completion_tokens == max_tokens else FinishReason.STOP
