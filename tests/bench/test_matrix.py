@@ -111,6 +111,9 @@ def test_calls_and_tokens_are_those_of_the_endpoint(blocks: Blocks) -> None:
     assert noisy["personal-agent"]["history"]["prompt_tokens"] == 200
     assert plain["base"]["history"]["calls"] == 0 and plain["base"]["calls_without_usage"] == 0
     assert plain["reminder"]["answered"] == 4
+    times = blocks["prefeval:explicit", 0]["times"]
+    assert times["rag"]["embedding_s"] == 1.5, "two messages and the request, half a second each"
+    assert times["base"]["request_s"] < 0.5 and times["base"]["embedding_s"] == 0
 
 
 def test_the_report_has_every_table_and_figure(suite: Suite, numbers: dict[str, Any], tmp_path: Path) -> None:

@@ -288,6 +288,7 @@ def _times(block: Numbers) -> Table:
             system,
             number(each["request_s"], 2),
             number(each["history_s"], 2),
+            number(each["embedding_s"], 2),
             *(str(each[name]) for name in ("failed_calls", "judge_calls", "judge_prompt_tokens", "judge_completion_tokens")),
         )
         for system, each in block["times"].items()
@@ -302,7 +303,7 @@ def _times(block: Numbers) -> Table:
         "judge: completion tokens",
     )
     note = (
-        "Seconds of the calls, waiting for a busy endpoint included: compare them where a run asked one thing at a time (--parallel 1). "
+        "Means of a request. Seconds of the calls, waiting for a busy endpoint included: compare them where a run asked one thing at a time (--parallel 1). "
         "These figures are not the same when a run is made again."
     )
     return Table(_title("", "Seconds, and the judge", block), header, rows, note)

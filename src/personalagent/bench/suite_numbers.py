@@ -224,6 +224,9 @@ def time_numbers(block: Block) -> Numbers:
         numbers[system] = {
             "history_s": _mean(answered, "history", "seconds"),
             "request_s": _mean(answered, "request", "seconds"),
+            "embedding_s": fmean(sum(row.spent[part]["embedding_seconds"] for part in PARTS[:2]) for row in answered)
+            if answered
+            else None,
             "failed_calls": sum(row.spent[part]["failed_calls"] for row in rows for part in PARTS),
             **{f"judge_{name}": sum(row.spent["judge"][name] for row in rows) for name in COST_FIELDS[:3]},
         }
