@@ -35,7 +35,6 @@ from personalagent.datasets.prefeval import inter_turns_file
 from personalagent.errors import UsageError
 from personalagent.judge import VerdictCache
 from personalagent.llm.base import LLM, LLMRole, open_llm
-from personalagent.llm.embedding import open_embedder
 from personalagent.llm.models import find_model
 
 OWN_DATA = {"corpus": Path("data/corpus"), "unseen": Path("data/unseen")}
@@ -167,6 +166,12 @@ def report(
         say(as_markdown(suite, numbers, tables, drawn))
 
 
+def _remembered(spec: str, settings: Settings) -> Remembered:
+    from personalagent.llm.embedding import open_embedder  # brings the openai package: most of a second
+
+    return Remembered(open_embedder(spec, settings))
+
+
 async def _run(
     plan: Plan,
     settings: Settings,
@@ -183,7 +188,7 @@ async def _run(
         responder = models.open(settings.responder, "responder")
         policy = models.open(settings.policy, "policy") if any(map(_needs_policy, plan.systems)) else None
         judging = models.open(judge, "judge") if judge else None
-        remembered = Remembered(open_embedder(embedder, settings)) if embedder else None
+        remembered = _remembered(embedder, settings) if embedder else None
         if remembered is not None:
             stack.push_async_callback(remembered.aclose)
         parts = SystemParts(settings, decoding, remembered, policy, plan.seed)
