@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from personalagent.bench.examples import DATA_SETS, Example, load_examples
 from personalagent.datasets.corpus import Corpus
+from personalagent.datasets.example import DATA_SETS, Example, load_examples
 from personalagent.datasets.unseen import read_cases
 from personalagent.dialogue import Turn
 from personalagent.errors import DataError, UsageError
