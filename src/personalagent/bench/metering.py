@@ -7,13 +7,15 @@ counted apart. Tokens are those the endpoint reports; a call without them is cou
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import Unpack
 
 from personalagent.dialogue import Message
 from personalagent.errors import LLMError
 from personalagent.llm.base import LLM, Completion, Embedding, Usage
+from personalagent.llm.wrapped import CompleteOptions, StreamOptions, WrappedLLM
 
 
 class Phase(StrEnum):
@@ -83,7 +85,7 @@ class Meter:
         )
 
 
-class MeteredLLM:
+class MeteredLLM(WrappedLLM):
     """A language model whose calls are counted on a meter. It is only borrowed: whoever opened it closes it.
 
     ```python
@@ -94,49 +96,19 @@ class MeteredLLM:
     """
 
     def __init__(self, llm: LLM, meter: Meter | None = None, *, phase: Phase = Phase.REQUEST) -> None:
-        self._llm = llm
+        super().__init__(llm)
         self._phase = phase
         self.meter = meter or Meter()
-
-    @property
-    def name(self) -> str:
-        """The spec of the model itself."""
-        return self._llm.name
-
-    @property
-    def adapter(self) -> object:
-        """The adapter of an embedded policy, by which its notation is known; None for any other model."""
-        return getattr(self._llm, "adapter", None)
 
     def during(self, phase: Phase) -> MeteredLLM:
         """Return the same model and meter, counting for a phase."""
         return MeteredLLM(self._llm, self.meter, phase=phase)
 
-    async def complete(
-        self,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-        json_schema: Mapping[str, object] | None = None,
-        grammar: str | None = None,
-        logprobs: bool = False,
-    ) -> Completion:
+    async def complete(self, messages: Sequence[Message], *, max_tokens: int, **options: Unpack[CompleteOptions]) -> Completion:
         """Answer as the model does, and count it."""
         start = time.perf_counter()
         try:
-            completion = await self._llm.complete(
-                messages,
-                max_tokens=max_tokens,
-                temperature=temperature,
-                seed=seed,
-                stop=stop,
-                json_schema=json_schema,
-                grammar=grammar,
-                logprobs=logprobs,
-            )
+            completion = await super().complete(messages, max_tokens=max_tokens, **options)
         except LLMError:
             self.meter.add(Spent(failed_calls=1, seconds=time.perf_counter() - start), self._phase)
             raise
@@ -144,18 +116,12 @@ class MeteredLLM:
         return completion
 
     async def stream(
-        self,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
+        self, messages: Sequence[Message], *, max_tokens: int, **options: Unpack[StreamOptions]
     ) -> AsyncIterator[str]:
         """Stream as the model does; a streamed call has no usage."""
         start = time.perf_counter()
         try:
-            async for piece in self._llm.stream(messages, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop):
+            async for piece in super().stream(messages, max_tokens=max_tokens, **options):
                 yield piece
         except LLMError:
             self.meter.add(Spent(failed_calls=1, seconds=time.perf_counter() - start), self._phase)

@@ -10,11 +10,13 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Unpack
 
 from personalagent.dialogue import Message
 from personalagent.errors import LLMRefused, LLMTimeout, LLMUnreachable
 from personalagent.llm.base import LLM, Completion
+from personalagent.llm.wrapped import CompleteOptions, WrappedLLM
 
 RATE_LIMITED = 429
 PASSING = (408, 409)
@@ -53,51 +55,21 @@ class Pace:
         await self._sleep(seconds)
 
 
-class PacedLLM:
+class PacedLLM(WrappedLLM):
     """A model that keeps a pace with all its users, and sends again what failed in passing."""
 
     def __init__(self, llm: LLM, *, max_retries: int, pace: Pace | None = None) -> None:
-        self._llm = llm
+        super().__init__(llm)
         self._max_retries = max_retries
         self.pace = pace or Pace()
 
-    @property
-    def name(self) -> str:
-        """The spec of the model itself."""
-        return self._llm.name
-
-    @property
-    def adapter(self) -> object:
-        """The adapter of an embedded policy, by which its notation is known; None for any other model."""
-        return getattr(self._llm, "adapter", None)
-
-    async def complete(
-        self,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-        json_schema: Mapping[str, object] | None = None,
-        grammar: str | None = None,
-        logprobs: bool = False,
-    ) -> Completion:
+    async def complete(self, messages: Sequence[Message], *, max_tokens: int, **options: Unpack[CompleteOptions]) -> Completion:
         """Answer as the model does, when the endpoint lets it."""
         failed = limited = 0
         while True:
             await self.pace.turn()
             try:
-                return await self._llm.complete(
-                    messages,
-                    max_tokens=max_tokens,
-                    temperature=temperature,
-                    seed=seed,
-                    stop=stop,
-                    json_schema=json_schema,
-                    grammar=grammar,
-                    logprobs=logprobs,
-                )
+                return await super().complete(messages, max_tokens=max_tokens, **options)
             except LLMRefused as error:
                 if error.status == RATE_LIMITED and limited < RATE_TRIES:
                     limited += 1
@@ -110,22 +82,6 @@ class PacedLLM:
                     raise
             failed += 1
             await self.pace.pause(_pause(failed))
-
-    def stream(
-        self,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-    ) -> AsyncIterator[str]:
-        """Stream as the model does; the benchmark never does."""
-        return self._llm.stream(messages, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop)
-
-    async def aclose(self) -> None:
-        """Close the model."""
-        await self._llm.aclose()
 
 
 def _pause(tries: int) -> float:

@@ -7,10 +7,11 @@ sensitive category is consented to, for the data sets' users are invented. ``per
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Unpack
 
 from personalagent.agent import Learned, PersonalAgent, Reply, notation_of
 from personalagent.bench.conversation import Decoding, after_request
@@ -21,6 +22,7 @@ from personalagent.datasets.example import Example
 from personalagent.dialogue import Message
 from personalagent.errors import LLMError, UsageError
 from personalagent.llm.base import LLM, Completion
+from personalagent.llm.wrapped import CompleteOptions, WrappedLLM
 from personalagent.parsing import ParseOutcome
 from personalagent.schema import ProfileSchema, load_schema
 from personalagent.store import Store
@@ -41,71 +43,34 @@ class _Clock:
         return FIRST_DAY + timedelta(days=self.day, seconds=self._seconds)
 
 
-class _Model:
+class _Model(WrappedLLM):
     """A model of the agent as the benchmark has all systems use it: seeded, and its replies of the same length.
 
     A failure is kept: the agent carries on without its policy, but such an answer is not one to score.
     """
 
     def __init__(self, llm: MeteredLLM, decoding: Decoding, *, reply_tokens: int | None = None, after: str = "") -> None:
-        self._llm = llm
+        super().__init__(llm)
+        self._metered = llm
         self._decoding = decoding
         self._reply_tokens = reply_tokens
         self._after = after
         self.phase = Phase.HISTORY
         self.error: LLMError | None = None
 
-    @property
-    def name(self) -> str:
-        """The spec of the model itself."""
-        return self._llm.name
-
-    @property
-    def adapter(self) -> object:
-        """The adapter, by which the agent knows the notation."""
-        return self._llm.adapter
-
-    async def complete(
-        self,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-        json_schema: Mapping[str, object] | None = None,
-        grammar: str | None = None,
-        logprobs: bool = False,
-    ) -> Completion:
+    async def complete(self, messages: Sequence[Message], *, max_tokens: int, **options: Unpack[CompleteOptions]) -> Completion:
         """Answer with the run's decoding; ``after`` follows the last message."""
         *before, last = messages
-        is_reply = self._reply_tokens is not None
+        if self._reply_tokens is not None:
+            max_tokens, options["temperature"] = self._reply_tokens, self._decoding.temperature
+        if options.get("seed") is None:
+            options["seed"] = self._decoding.seed
+        shown = [*before, Message(last.role, last.content + self._after)]
         try:
-            return await self._llm.during(self.phase).complete(
-                [*before, Message(last.role, last.content + self._after)],
-                max_tokens=self._reply_tokens or max_tokens,
-                temperature=self._decoding.temperature if is_reply else temperature,
-                seed=self._decoding.seed if seed is None else seed,
-                stop=stop,
-                json_schema=json_schema,
-                grammar=grammar,
-                logprobs=logprobs,
-            )
+            return await self._metered.during(self.phase).complete(shown, max_tokens=max_tokens, **options)
         except LLMError as error:
             self.error = error
             raise
-
-    def stream(
-        self,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-    ) -> AsyncIterator[str]:
-        """Stream as the model does; the benchmark never does."""
-        return self._llm.stream(messages, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop)
 
     async def aclose(self) -> None:
         """Do nothing: the model is borrowed."""
