@@ -39,10 +39,11 @@ def decided(
     *needs: str,
     profile: Profile | None = None,
     rules: AskRules | None = None,
+    probabilities: tuple[float, ...] = (),
 ) -> Assessment:
     """Decide for a request that needs the named slots."""
     slots = [schema.slot(name) for name in needs]
-    return decide("Any ideas?", slots, profile or Profile(), rules or AskRules())
+    return decide("Any ideas?", slots, profile or Profile(), rules or AskRules(), probabilities=probabilities)
 
 
 def name_with(schema: ProfileSchema, ask: AskPolicy, *, is_sensitive: bool = False) -> str:
@@ -76,33 +77,23 @@ def test_what_would_be_dangerous_to_guess_is_asked_before_the_answer(schema: Pro
     assert not is_risky_to_guess(schema.slots[CITY])
 
 
-def scored(text: str, *first: tuple[str, float]) -> Completion:
-    """Return an output whose first token had these alternatives, by probability."""
-    top = tuple((token, math.log(probability)) for token, probability in first)
-    return Completion(text, token_logprobs=(TokenLogprob(top[0][0], top[0][1], top), TokenLogprob(text[len(top[0][0]) :], -0.1)))
+def test_a_slot_that_the_policy_is_not_sure_of_is_not_asked_for(schema: ProfileSchema) -> None:
+    rules = AskRules(ask_at_least=0.5)
+    result = decided(schema, "music.genres", "diet.cuisines", rules=rules, probabilities=(0.4, 0.6))
+    assert (result.ask_for, result.not_asked) == (None, ((GENRES, WhyNot.UNSURE), (CUISINES, WhyNot.UNSURE)))
+    assert decided(schema, "music.genres", rules=rules).ask_for == GENRES, "a policy that gives no probabilities is believed"
 
 
-async def test_where_the_policy_hesitates_a_request_needs_what_requests_like_it_needed(schema: ProfileSchema) -> None:
-    doubtful = scored("none", ("none", 0.6), ("music", 0.3))
-    llm = ScriptedLLM([doubtful])
-    result = await assess("Play something", Profile(), llm=llm, schema=schema, rules=AskRules(needs_at_least=0.4))
-    assert (result.needs, result.need_probability) == (result.likely[:1], pytest.approx(0.4))
+async def test_the_trained_policys_probabilities_decide_whether_to_ask(schema: ProfileSchema) -> None:
+    tokens = (TokenLogprob("music.genres", math.log(0.3)),)
+    llm = ScriptedLLM([Completion("music.genres", token_logprobs=tokens)] * 2)
+    sure, unsure = [
+        await assess("Play something", Profile(), llm=llm, schema=schema, rules=AskRules(ask_at_least=limit))
+        for limit in (0.2, 0.5)
+    ]
     assert llm.calls[0].logprobs
-
-
-async def test_a_request_that_hardly_depends_on_who_asks_needs_nothing(schema: ProfileSchema) -> None:
-    llm = ScriptedLLM([scored("none", ("none", 0.61), ("music", 0.3)), scored("music.genres", ("music", 0.4), ("none", 0.3))])
-    unlikely = await assess("Play something", Profile(), llm=llm, schema=schema, rules=AskRules(needs_at_least=0.4))
-    assert (unlikely.needs, unlikely.decision) == ((), Decision.ANSWER)
-    strict = await assess("Play something", Profile(), llm=llm, schema=schema, rules=AskRules(needs_at_least=0.8))
-    assert (strict.needs, strict.need_probability) == ((), pytest.approx(0.7))
-
-
-async def test_a_policy_that_gives_no_probabilities_is_believed(schema: ProfileSchema) -> None:
-    llm = ScriptedLLM(["none", "music.genres"])
-    results = [await assess("Play something", Profile(), llm=llm, schema=schema) for _ in range(2)]
-    assert [result.ask_for for result in results] == [None, GENRES]
-    assert [result.need_probability for result in results] == [None, None]
+    assert (sure.ask_for, unsure.ask_for) == (GENRES, None)
+    assert sure.probabilities == pytest.approx((0.3,))
 
 
 def test_one_question_at_a_time(schema: ProfileSchema) -> None:
@@ -162,6 +153,7 @@ def test_every_reason_not_to_ask_is_explained_in_words(schema: ProfileSchema, pr
         decided(schema, ALLERGIES, rules=AskRules(consent=frozenset())),
         decided(schema, GENRES, rules=AskRules(is_muted=True)),
         decided(schema, GENRES, rules=AskRules(is_urgent=True)),
+        decided(schema, GENRES, rules=AskRules(ask_at_least=0.6), probabilities=(0.5,)),
     ]
     assert {why for result in results for _, why in result.not_asked} == set(WhyNot)
     assert all(any(line.startswith("Not asking for ") for line in result.reasons) for result in results)

@@ -9,21 +9,12 @@ import math
 from collections.abc import Iterator, Sequence
 
 from personalagent.llm.base import Completion, TokenLogprob
-from personalagent.parsing import NOTHING, Fact, parse_compact
+from personalagent.parsing import Fact, parse_compact
 
 
 def certainty(completion: Completion) -> float | None:
     """Return the probability of the first token, by which the trained policy says whether there is anything."""
     return math.exp(completion.token_logprobs[0].logprob) if completion.token_logprobs else None
-
-
-def need_probability(completion: Completion) -> float | None:
-    """Return 1 - the probability that the first word is ``none``: how likely it is that the answer depends on who asks."""
-    if not completion.token_logprobs:
-        return None
-    first = completion.token_logprobs[0]
-    alternatives = dict([*first.top, (first.token, first.logprob)])
-    return 1 - sum(math.exp(logprob) for token, logprob in alternatives.items() if token.strip() == NOTHING)
 
 
 def line_probabilities(completion: Completion) -> dict[str, float]:

@@ -15,7 +15,7 @@ from importlib.resources import files
 
 import yaml
 
-from personalagent.confidence import line_probabilities, need_probability
+from personalagent.confidence import line_probabilities
 from personalagent.dialogue import Message
 from personalagent.elicitation import needs_nothing
 from personalagent.inference import MAX_UTTERANCE_TOKENS, Notation, catalogue, clip, most_relevant, nearest_slot, words_of
@@ -30,9 +30,8 @@ MAX_KNOWN_NAMES = 16
 """Names of known slots that the policy is shown, most relevant first."""
 MAX_NEEDS = 4
 MAX_TOKENS = 48
-NEEDS_AT_LEAST = 0.5
-"""How likely the policy must find it that the answer depends on who asks. Chosen on the dev split; trades asking too much against asking
-too little (results/coldstart.json has the test split's curve)."""
+ASK_AT_LEAST = 0.0
+"""Chosen on the dev split; trades asking too much against asking too little (results/coldstart.json has the test split's curve)."""
 MOST_LIKELY = 3
 """Of the likely slots, how many have their values shown to the responder though the policy did not name them."""
 STALE_AFTER = timedelta(days=30)
@@ -65,6 +64,8 @@ class WhyNot(StrEnum):
     """The user wants no questions at all."""
     EMERGENCY = "emergency"
     """Someone in this session was in danger or distress a moment ago."""
+    UNSURE = "unsure"
+    """The policy is not sure enough that the answer depends on it."""
     NOT_WORTH_IT = "not_worth_it"
     """The slot may be asked only where the answer depends on it, and the policy named others first."""
 
@@ -80,8 +81,8 @@ class AskRules:
     is_muted: bool = False
     is_urgent: bool = False
     """Whether someone was in danger or distress a few turns ago."""
-    needs_at_least: float = NEEDS_AT_LEAST
-    """From this probability on a request counts as one whose answer depends on who asks."""
+    ask_at_least: float = ASK_AT_LEAST
+    """Probability that the policy must give to the first slot that may be asked for; where it is lower, nothing is asked."""
     consent: frozenset[str] | None = None
     """Categories whose sensitive slots may be asked for; None means all."""
 
@@ -107,8 +108,6 @@ class Assessment:
     """What the policy gave to each of ``needs``; empty where it gave none."""
     likely: tuple[str, ...] = ()
     """What requests like this one needed, most likely first."""
-    need_probability: float | None = None
-    """How likely the policy finds it that the answer depends on who asks; None where it gave no probabilities."""
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -132,6 +131,7 @@ _WHY_NOT = {
     WhyNot.NO_CONSENT: "it is sensitive and there is no consent for it",
     WhyNot.NOT_FIRST: "one question at a time",
     WhyNot.BUDGET: "enough was asked in this session",
+    WhyNot.UNSURE: "it may not matter enough",
     WhyNot.EMERGENCY: "this is no time for questions",
     WhyNot.MUTED: "you asked not to be asked things",
     WhyNot.NOT_WORTH_IT: "it is asked only when the answer depends on it most",
@@ -173,9 +173,6 @@ async def assess(
 ) -> Assessment:
     """Decide whether the profile is enough for a request; small talk and emergencies need nothing, and no model to tell.
 
-    Where the policy names no slot and yet finds it likely enough that the answer depends on who asks, the request needs what requests
-    like it needed most.
-
     Raises:
         LLMError: the policy could not be reached or did not answer in time.
     """
@@ -194,22 +191,17 @@ async def assess(
     if parsed.outcome is ParseOutcome.UNREADABLE:
         parsed = await named(0.3)
     likely = likely_slots(clip(request, MAX_UTTERANCE_TOKENS[notation])[0], schema)
-    need, sure = need_probability(completions[-1]), line_probabilities(completions[-1])
+    sure = line_probabilities(completions[-1])
     needs: dict[Slot, float] = {}
     for name in parsed.paths[:MAX_NEEDS]:
         slot = schema.find(name) or nearest_slot(name, schema)
         if slot is not None:
             needs.setdefault(slot, sure.get(name, 1.0))
-    if need is not None and need < rules.needs_at_least:
-        needs = {}
-    elif need is not None and parsed.outcome is ParseOutcome.EMPTY:
-        needs = dict.fromkeys(likely[:1], need)
     return replace(
-        decide(request, tuple(needs), profile, rules, now=now, outcome=parsed.outcome),
+        decide(request, tuple(needs), profile, rules, now=now, outcome=parsed.outcome, probabilities=tuple(needs.values())),
         completions=tuple(completions),
         probabilities=tuple(needs.values()) if sure else (),
         likely=tuple(slot.path for slot in likely),
-        need_probability=need,
     )
 
 
@@ -221,6 +213,7 @@ def decide(
     *,
     now: datetime | None = None,
     outcome: ParseOutcome = ParseOutcome.OK,
+    probabilities: Sequence[float] = (),
 ) -> Assessment:
     """Look the needed slots up and apply the rules of asking; without ``now`` nothing is stale. Pure."""
     known = tuple(value for slot in needs for value in profile.values(slot.path))
@@ -229,8 +222,11 @@ def decide(
     ask_for: Slot | None = None
     not_asked: list[tuple[str, WhyNot]] = []
     open_slots = [*missing, *(slot for slot in needs if any(value.path == slot.path for value in stale))]
+    is_unsure = False
     for slot in open_slots:
         why = _why_not(slot, rules, is_first=slot is open_slots[0])
+        if why is None and (is_unsure := is_unsure or _is_unlikely(slot, needs, probabilities, rules)):
+            why = WhyNot.UNSURE
         if why is None and ask_for is None:
             ask_for = slot
         else:
@@ -250,6 +246,10 @@ def decide(
         not_asked=tuple(not_asked),
         outcome=outcome,
     )
+
+
+def _is_unlikely(slot: Slot, needs: Sequence[Slot], probabilities: Sequence[float], rules: AskRules) -> bool:
+    return bool(probabilities) and probabilities[needs.index(slot)] < rules.ask_at_least
 
 
 def is_stale(value: SlotValue, slot: Slot, now: datetime) -> bool:

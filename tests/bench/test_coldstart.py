@@ -58,15 +58,14 @@ def test_an_output_that_cannot_be_read_is_counted_and_not_scored() -> None:
 
 
 def test_a_higher_threshold_asks_less() -> None:
-    points = {point["needs_at_least"]: point for point in curve(ROWS, steps=10)}
+    points = {point["ask_at_least"]: point for point in curve(ROWS, steps=10)}
     assert points[0.0]["over_ask"] == pytest.approx(1 / 3)
     assert (points[0.5]["ask_recall"], points[0.5]["over_ask"]) == (pytest.approx(2 / 3), 0.0)
     assert points[0.7]["ask_recall"] == pytest.approx(1 / 3)
 
 
 async def test_a_case_is_assessed_by_the_code_that_serves(schema: ProfileSchema) -> None:
-    first = TokenLogprob("music.genres", math.log(0.75), (("music.genres", math.log(0.75)), ("none", math.log(0.25))))
-    llm = ScriptedLLM([Completion("music.genres", token_logprobs=(first,))])
+    llm = ScriptedLLM([Completion("music.genres", token_logprobs=(TokenLogprob("music.genres", math.log(0.75)),))])
     done = await run_case(Case("a", "Play something", Profile(), (GENRES,)), llm=llm, schema=schema, notation="compact")
     assert (done.candidates[: done.named], done.probability, done.asked_for) == ((GENRES,), pytest.approx(0.75), GENRES)
     assert len(done.candidates) > 1, "what requests like it needed comes after"

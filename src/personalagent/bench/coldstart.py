@@ -52,7 +52,7 @@ class AskRow:
     candidates: tuple[str, ...]
     """Missing slots, most important first: those that the policy names, then those that requests like this one needed."""
     probability: float | None
-    """How likely it found it that the answer depends on who asks; None where it gave no probabilities."""
+    """What the policy gave to the slot that it would ask for; None where it would ask for none or gave no probabilities."""
     asked_for: str | None
     ms: float = 0.0
     is_unreadable: bool = False
@@ -76,13 +76,15 @@ def cases_of(corpus: Corpus, schema: ProfileSchema, split: Split) -> list[Case]:
 async def run_case(case: Case, *, llm: LLM, schema: ProfileSchema, notation: Notation, rules: AskRules | None = None) -> AskRow:
     """Assess one request as serving does, with a fresh budget of questions."""
     result = await assess(case.request, case.profile, llm=llm, schema=schema, rules=rules, notation=notation)
+    sure = dict(zip(result.needs, result.probabilities, strict=False))
+    would_ask = next((path for path in result.missing if _is_askable(path, schema)), None)
     likely = [path for path in result.likely if not case.profile.values(path) and path not in result.missing]
     return AskRow(
         unit=case.unit,
         request=case.request,
         missing=case.missing,
         candidates=(*result.missing, *(path for path in likely if _is_askable(path, schema))),
-        probability=result.need_probability,
+        probability=sure.get(would_ask or ""),
         asked_for=result.ask_for,
         ms=1_000 * sum(completion.elapsed_s for completion in result.completions),
         is_unreadable=result.outcome is ParseOutcome.UNREADABLE,
@@ -190,7 +192,7 @@ def curve(rows: Sequence[AskRow], steps: int = STEPS) -> list[dict[str, float | 
         asked = _asked_from([row for row in rows if not row.is_unreadable], threshold)
         points.append(
             {
-                "needs_at_least": threshold,
+                "ask_at_least": threshold,
                 "ask_recall": _share(asked, lambda r: r.asked_for is not None, insufficient=True),
                 "over_ask": _share(asked, lambda r: r.asked_for is not None, insufficient=False),
                 "balanced_accuracy": _balanced(asked),

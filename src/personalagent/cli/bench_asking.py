@@ -40,9 +40,8 @@ def coldstart(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many requests.")] = None,
     policy: Annotated[str | None, typer.Option(help="The policy, as the setting of that name.")] = None,
     adapter: Annotated[str | None, typer.Option(metavar="PATH|none|default", help="The LoRA of the embedded policy.")] = None,
-    needs_at_least: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Probability from which an answer depends on who asks; as served when left out."),
+    ask_at_least: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Probability from which a slot is asked for; as served when left out.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the policy that tosses a coin.")] = 0,
     output: Annotated[
@@ -56,7 +55,7 @@ def coldstart(
     refuse_unwritable(output)
     cases = cases_of(corpus, schema, split)[:limit]
     llm = open_llm(settings.policy, "policy", settings)
-    rules = AskRules() if needs_at_least is None else AskRules(needs_at_least=needs_at_least)
+    rules = AskRules() if ask_at_least is None else AskRules(ask_at_least=ask_at_least)
     rows = asyncio.run(_ask_rows(llm, cases, schema, rules))
     manifest = manifest_of(
         "bench coldstart",
@@ -64,7 +63,7 @@ def coldstart(
         weights=weights_of(settings),
         data=data,
         seed=seed,
-        facts={"split": split, "requests": len(cases), "needs_at_least": rules.needs_at_least, "notation": notation_of(llm)},
+        facts={"split": split, "requests": len(cases), "ask_at_least": rules.ask_at_least, "notation": notation_of(llm)},
     )
     others = trivial(cases, corpus, schema, seed=seed)
     summary = {"policy": summarise_asks(rows), **{name: summarise_asks(each) for name, each in others.items()}}
