@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from personalagent.confidence import certainty, fact_confidences, line_probabilities
-from personalagent.inference import KEEP_AT_LEAST, NEW_AT_LEAST, RefusalReason, infer
+from personalagent.confidence import NEW_AT_LEAST, certainty, fact_confidences, line_probabilities
+from personalagent.inference import KEEP_AT_LEAST, RefusalReason, infer
 from personalagent.llm.base import Completion, TokenLogprob
 from personalagent.llm.scripted import ScriptedLLM
 from personalagent.parsing import Fact, ParseOutcome
@@ -74,6 +74,23 @@ async def test_a_policy_not_sure_that_there_is_anything_is_not_believed(schema: 
     result = await inferred(schema, written(("new", NEW_AT_LEAST - 0.05), ("\n", 1.0), *JAZZ))
     assert (result.outcome, result.delta.operations) == (ParseOutcome.DOUBTFUL, ())
     assert result.certainty == pytest.approx(NEW_AT_LEAST - 0.05)
+
+
+async def test_a_policy_that_says_nothing_only_because_of_the_bias_is_doubtful(schema: ProfileSchema) -> None:
+    result = await inferred(schema, written(("none", 0.3)))
+    assert (result.outcome, result.certainty) == (ParseOutcome.DOUBTFUL, pytest.approx(0.3))
+    assert (await inferred(schema, written(("none", 0.9)))).outcome is ParseOutcome.EMPTY
+
+
+async def test_the_trained_policy_is_biased_by_as_much_as_it_must_be_sure(schema: ProfileSchema) -> None:
+    llm = ScriptedLLM(["none"] * 3)
+    for notation in ("compact", "general"):
+        await infer("Hi", Profile(), llm=llm, schema=schema, at=AT, session_id="s", turn_index=0, notation=notation)
+    bias = llm.calls[0].logit_bias
+    assert bias is not None
+    odds = NEW_AT_LEAST / (1 - NEW_AT_LEAST) * math.exp(bias["new"])
+    assert odds == pytest.approx(1), "at the threshold both words are as likely"
+    assert llm.calls[1].logit_bias is None
 
 
 async def test_a_policy_without_probabilities_is_believed(schema: ProfileSchema) -> None:

@@ -9,12 +9,30 @@ import math
 from collections.abc import Iterator, Sequence
 
 from personalagent.llm.base import Completion, TokenLogprob
-from personalagent.parsing import Fact, parse_compact
+from personalagent.parsing import SOMETHING, Fact, ParsedFacts, ParseOutcome, parse_compact
+
+NEW_AT_LEAST = 0.95
+"""Probability from which the trained policy's "there is something new" is believed; chosen on the dev split (docs/decisions/0002)."""
 
 
 def certainty(completion: Completion) -> float | None:
     """Return the probability of the first token, by which the trained policy says whether there is anything."""
     return math.exp(completion.token_logprobs[0].logprob) if completion.token_logprobs else None
+
+
+def caution() -> dict[str, float] | None:
+    """Return the bias under which the policy writes its word for "something" only where it is sure enough of it.
+
+    So it says "nothing" at once, and writes no facts that would be thrown away; None where every first word is believed.
+    """
+    return {SOMETHING: math.log((1 - NEW_AT_LEAST) / NEW_AT_LEAST)} if NEW_AT_LEAST else None
+
+
+def is_doubtful(parsed: ParsedFacts, sure: float | None) -> bool:
+    """Tell whether the policy, by its certainty, rather found something than not, but was not sure enough of it."""
+    if sure is None:
+        return False
+    return sure < NEW_AT_LEAST if parsed.facts else parsed.outcome is ParseOutcome.EMPTY and sure < 0.5
 
 
 def line_probabilities(completion: Completion) -> dict[str, float]:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from enum import StrEnum
+from functools import partial
 from typing import Literal
 
 from personalagent.clauses import clauses_of
-from personalagent.confidence import certainty, fact_confidences
+from personalagent.confidence import caution, certainty, fact_confidences, is_doubtful
 from personalagent.dialogue import Message
 from personalagent.llm.base import LLM, Completion
 from personalagent.parsing import Fact, ParsedFacts, ParseOutcome, parse_compact, parse_general
@@ -48,10 +49,8 @@ MAX_UTTERANCE_TOKENS = {"compact": 1_200, "general": 540}
 MAX_FACTS = 8
 """Facts of one turn that are kept; a policy that lists more is repeating itself."""
 MAX_TOKENS = {"compact": 128, "general": 512}
-NEW_AT_LEAST = 0.95
-"""Probability from which the trained policy's "there is something new" is believed."""
 KEEP_AT_LEAST = 0.17
-"""Confidence from which a fact of the trained policy is kept. Both were chosen on the dev split (docs/decisions/0002)."""
+"""Confidence from which a fact of the trained policy is kept; chosen on the dev split (docs/decisions/0002)."""
 RESTATED = 0.8
 """Token overlap with an open value above which a fact says nothing new."""
 
@@ -240,19 +239,22 @@ async def infer(
         LLMError: the policy could not be reached or did not answer in time.
     """
     prompt = build_prompt(utterance, profile, schema, notation, asked=asked)
+    is_compact = notation == "compact"
     parsed = ParsedFacts(ParseOutcome.UNREADABLE)
     completions: list[Completion] = []
     for temperature in (0.0, 0.3):
         completion = await llm.complete(
-            prompt.messages, max_tokens=MAX_TOKENS[notation], temperature=temperature, logprobs=notation == "compact"
+            prompt.messages,
+            max_tokens=MAX_TOKENS[notation],
+            temperature=temperature,
+            logprobs=is_compact,
+            logit_bias=caution() if is_compact else None,
         )
         completions.append(completion)
         truncated = completion.finish_reason == "length"
-        if notation == "compact":
-            parsed = parse_compact(completion.text, prompt.clauses, truncated=truncated)
-        else:
-            parsed = parse_general(completion.text, truncated=truncated)
-        if (sure := certainty(completion)) is not None and parsed.facts and sure < NEW_AT_LEAST:
+        read = partial(parse_compact, clauses=prompt.clauses) if is_compact else parse_general
+        parsed = read(completion.text, truncated=truncated)
+        if is_doubtful(parsed, certainty(completion)):
             parsed = ParsedFacts(ParseOutcome.DOUBTFUL)
         if parsed.outcome is not ParseOutcome.UNREADABLE:
             break

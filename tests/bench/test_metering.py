@@ -59,11 +59,13 @@ async def test_a_second_model_can_count_on_the_meter_of_the_first() -> None:
 async def test_every_option_of_a_call_reaches_the_model_and_closing_it_does_not() -> None:
     inner = ScriptedLLM(["a"])
     llm = MeteredLLM(inner)
-    await llm.complete(ASKED, max_tokens=8, temperature=0.5, seed=3, stop=["x"], json_schema={}, grammar="g", logprobs=True)
+    await llm.complete(
+        ASKED, max_tokens=8, temperature=0.5, seed=3, stop=["x"], json_schema={}, logit_bias={"g": 1.0}, logprobs=True
+    )
     await llm.aclose()
     (call,) = inner.calls
     assert (call.max_tokens, call.temperature, call.seed, call.stop) == (8, 0.5, 3, ("x",))
-    assert (call.json_schema, call.grammar, call.logprobs, inner.is_closed) == ({}, "g", True, False)
+    assert (call.json_schema, call.logit_bias, call.logprobs, inner.is_closed) == ({}, {"g": 1.0}, True, False)
 
 
 async def test_a_streamed_call_has_no_usage() -> None:

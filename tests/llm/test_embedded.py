@@ -139,7 +139,7 @@ async def test_what_a_user_writes_cannot_end_the_message(bare: EmbeddedLLM) -> N
 
 
 @pytest.mark.model
-async def test_output_is_held_to_a_json_schema_and_to_a_grammar(bare: EmbeddedLLM) -> None:
+async def test_output_is_held_to_a_json_schema(bare: EmbeddedLLM) -> None:
     schema = {
         "type": "object",
         "properties": {"count": {"type": "integer"}},
@@ -148,7 +148,16 @@ async def test_output_is_held_to_a_json_schema_and_to_a_grammar(bare: EmbeddedLL
     }
     answer = await bare.complete([Message("user", "How many legs has a cat?")], max_tokens=32, json_schema=schema)
     assert isinstance(json.loads(answer.text)["count"], int)
-    assert (await bare.complete(ASKED, max_tokens=8, grammar='root ::= "none"')).text == "none"
+
+
+@pytest.mark.model
+async def test_a_bias_makes_a_token_likelier_and_leaves_its_logprob_as_it_was(bare: EmbeddedLLM) -> None:
+    plain = await bare.complete(ASKED, max_tokens=1, logprobs=True)
+    biased = await bare.complete(ASKED, max_tokens=1, logprobs=True, logit_bias={"none": 40.0})
+    assert (plain.text == "none", biased.text) == (False, "none")
+    assert plain.token_logprobs is not None
+    assert biased.token_logprobs is not None
+    assert biased.token_logprobs[0].logprob < plain.token_logprobs[0].logprob
 
 
 @pytest.mark.model

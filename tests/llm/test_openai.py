@@ -133,7 +133,7 @@ async def test_everything_asked_for_is_on_the_wire(answering: Callable[..., Endp
         seed=7,
         stop=["\n"],
         json_schema={"type": "object"},
-        grammar='root ::= "a"',
+        logit_bias={"a": -1.5},
         logprobs=True,
     )
     assert endpoint.keys == ["Bearer k-1"]
@@ -150,7 +150,7 @@ async def test_everything_asked_for_is_on_the_wire(answering: Callable[..., Endp
                 "type": "json_schema",
                 "json_schema": {"name": "answer", "schema": {"type": "object"}, "strict": True},
             },
-            "grammar": 'root ::= "a"',
+            "logit_bias": {"a": -1.5},
             "logprobs": True,
             "top_logprobs": 5,
         }

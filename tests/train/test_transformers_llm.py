@@ -45,8 +45,9 @@ async def test_an_adapter_is_run_before_it_is_exported(tmp_path: Path) -> None:
     drawn = [(await policy.complete(SAID, max_tokens=8, temperature=5.0, seed=seed)).text for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
     assert [piece async for piece in policy.stream(SAID, max_tokens=8)] == [answer.text]
+    assert (await policy.complete(SAID, max_tokens=1, logit_bias={"z": 100.0})).text == "z"
     with pytest.raises(LLMRefused, match="expected a plain completion"):
-        await policy.complete(SAID, max_tokens=8, grammar="root ::= [a-z]+")
+        await policy.complete(SAID, max_tokens=8, json_schema={"type": "object"})
     await policy.aclose()
 
 

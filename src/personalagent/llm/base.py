@@ -87,12 +87,13 @@ class LLM(Protocol):
         seed: int | None = None,
         stop: Sequence[str] = (),
         json_schema: Mapping[str, object] | None = None,
-        grammar: str | None = None,
+        logit_bias: Mapping[str, float] | None = None,
         logprobs: bool = False,
     ) -> Completion:
         """Return one answer to `messages`.
 
-        `json_schema` constrains the answer by a JSON schema, `grammar` by a GBNF grammar (llama.cpp servers only).
+        `json_schema` constrains the answer by a JSON schema. `logit_bias` adds to the logits of tokens, named by their text (llama.cpp
+        servers only); the logprobs given are those without it.
         With a `seed` the embedded model computes the whole prompt afresh, so an answer does not depend on earlier requests.
         Raises LLMUnreachable, LLMTimeout, LLMRefused or LLMResponseError.
         """

@@ -83,7 +83,7 @@ class OpenAICompatibleLLM:
         seed: int | None = None,
         stop: Sequence[str] = (),
         json_schema: Mapping[str, object] | None = None,
-        grammar: str | None = None,
+        logit_bias: Mapping[str, float] | None = None,
         logprobs: bool = False,
     ) -> Completion:
         """Return one answer; see `LLM.complete`."""
@@ -91,8 +91,8 @@ class OpenAICompatibleLLM:
         if json_schema is not None:
             schema = {"name": "answer", "schema": dict(json_schema), "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        if grammar is not None:
-            body["grammar"] = grammar
+        if logit_bias:
+            body["logit_bias"] = dict(logit_bias)
         if logprobs:
             body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
         started = time.perf_counter()
@@ -332,7 +332,11 @@ def _advice(error: openai.APIStatusError, body: Body) -> str:
     codes = _codes(error)
     if "context" in codes:
         return "the messages are longer than the model's context; send less text"
-    for option, remedy in (("response_format", "JSON-schema output"), ("grammar", "grammars"), ("logprobs", "logprobs")):
+    for option, remedy in (
+        ("response_format", "JSON-schema output"),
+        ("logit_bias", "a bias on tokens named by text"),
+        ("logprobs", "logprobs"),
+    ):
         if option in body and (option in codes or not error.param):
             return f"the request asks for {remedy}, which this endpoint may not support; use one that does, or embedded"
     return "check the model's name and the request's options"

@@ -35,7 +35,7 @@ class Call:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     json_schema: Mapping[str, object] | None = None
-    grammar: str | None = None
+    logit_bias: Mapping[str, float] | None = None
     logprobs: bool = False
 
 
@@ -68,11 +68,11 @@ class ScriptedLLM:
         seed: int | None = None,
         stop: Sequence[str] = (),
         json_schema: Mapping[str, object] | None = None,
-        grammar: str | None = None,
+        logit_bias: Mapping[str, float] | None = None,
         logprobs: bool = False,
     ) -> Completion:
         """Return the next reply, or raise it where it is an error."""
-        return self._answer(Call(tuple(messages), max_tokens, temperature, seed, tuple(stop), json_schema, grammar, logprobs))
+        return self._answer(Call(tuple(messages), max_tokens, temperature, seed, tuple(stop), json_schema, logit_bias, logprobs))
 
     async def stream(
         self,

@@ -21,7 +21,7 @@ class CompleteOptions(StreamOptions, total=False):
     """What ``LLM.complete`` may be given besides messages and length."""
 
     json_schema: Mapping[str, object] | None
-    grammar: str | None
+    logit_bias: Mapping[str, float] | None
     logprobs: bool
 
 

@@ -58,7 +58,7 @@ class TransformersLLM:
         seed: int | None = None,
         stop: Sequence[str] = (),
         json_schema: Mapping[str, object] | None = None,
-        grammar: str | None = None,
+        logit_bias: Mapping[str, float] | None = None,
         logprobs: bool = False,
     ) -> Completion:
         """Return the greedy answer, or with a temperature a drawn one.
@@ -66,10 +66,10 @@ class TransformersLLM:
         Raises:
             LLMRefused: something was asked for that only servers do.
         """
-        if json_schema or grammar or stop:
+        if json_schema or stop:
             raise LLMRefused("expected a plain completion, got a constraint; serve the model embedded for that", status=400)
         started = time.perf_counter()
-        text, usage, tokens = await asyncio.to_thread(self._generate, messages, max_tokens, temperature, seed)
+        text, usage, tokens = await asyncio.to_thread(self._generate, messages, max_tokens, temperature, seed, logit_bias or {})
         ended = FinishReason.LENGTH if usage.completion_tokens == max_tokens else FinishReason.STOP
         elapsed = time.perf_counter() - started
         return Completion(text, usage, self.name, ended, elapsed, tokens if logprobs else None)
@@ -91,14 +91,17 @@ class TransformersLLM:
         self._loaded = None
 
     def _generate(
-        self, messages: Sequence[Message], max_tokens: int, temperature: float, seed: int | None
+        self, messages: Sequence[Message], max_tokens: int, temperature: float, seed: int | None, logit_bias: Mapping[str, float]
     ) -> tuple[str, Usage, tuple[TokenLogprob, ...]]:
         model, tokenizer = self._load()
         prompt = "".join(f"<|im_start|>{m.role}\n{m.content}{END}\n" for m in messages) + "<|im_start|>assistant\n"
         inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
         if seed is not None:
             torch.manual_seed(seed)
-        chosen = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+        chosen: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+        if logit_bias:
+            ids = {text: tokenizer.encode(text, add_special_tokens=False) for text in logit_bias}
+            chosen["sequence_bias"] = {(token,): bias for text, bias in logit_bias.items() for token in ids[text]}
         with torch.inference_mode():
             out = model.generate(
                 **inputs,
