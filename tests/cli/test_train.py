@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import subprocess
 import sys
 from dataclasses import fields
@@ -12,6 +13,7 @@ import pytest
 import typer
 
 from personalagent.cli.main import app
+from personalagent.schema import ProfileSchema
 from tests.cli.conftest import Cli
 from tests.conftest import ROOT
 
@@ -19,13 +21,12 @@ CORPUS = str(ROOT / "data" / "corpus")
 
 
 @pytest.mark.train
-def test_the_options_are_the_settings_of_a_run_with_the_same_defaults() -> None:
-    sft = pytest.importorskip("personalagent.train.sft")
-    command = typer.main.get_command(app).commands["train"].commands["sft"]  # type: ignore[attr-defined]  # both are groups
+@pytest.mark.parametrize(("name", "settings"), [("sft", "SFTSettings"), ("grpo", "GRPOSettings")])
+def test_the_options_are_the_settings_of_a_run_with_the_same_defaults(name: str, settings: str) -> None:
+    run = getattr(pytest.importorskip(f"personalagent.train.{name}"), settings)
+    command = typer.main.get_command(app).commands["train"].commands[name]  # type: ignore[attr-defined]  # both are groups
     defaults = {parameter.name: parameter.default for parameter in command.params}
-    assert {each.name: defaults[each.name] for each in fields(sft.SFTSettings)} == {
-        each.name: each.default for each in fields(sft.SFTSettings)
-    }
+    assert {each.name: defaults[each.name] for each in fields(run)} == {each.name: each.default for each in fields(run)}
 
 
 def test_without_the_training_packages_it_says_what_to_install(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -36,7 +37,12 @@ def test_without_the_training_packages_it_says_what_to_install(cli: Cli, monkeyp
 
     real = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", absent)
-    for arguments in (["sft", "--output", str(tmp_path)], ["export", str(tmp_path), "--output", str(tmp_path / "x.gguf")]):
+    out = ["--output", str(tmp_path)]
+    for arguments in (
+        ["sft", *out],
+        ["grpo", *out, "--init-adapter", "a"],
+        ["export", str(tmp_path), "--output", str(tmp_path / "x.gguf")],
+    ):
         result = cli("train", *arguments)
         assert result.code == 3
         assert "expected the training packages, got no 'torch'; pip install 'personalagent[train]'" in result.err
@@ -55,6 +61,55 @@ def test_what_a_run_needs_is_asked_for_before_it_starts(cli: Cli, tmp_path: Path
     assert "expected --output in a folder that exists" in missing.err
     not_trained = cli("train", "export", str(tmp_path), "--output", str(tmp_path / "b.gguf"), "--model", str(weights))
     assert (not_trained.code, "expected a PEFT adapter folder" in not_trained.err) == (2, True)
+
+
+@pytest.mark.train
+def test_what_reinforcement_learning_needs_is_asked_for_before_it_starts(cli: Cli, tmp_path: Path) -> None:
+    pytest.importorskip("personalagent.train.grpo")
+    weights, adapter = tmp_path / "tiny.gguf", tmp_path / "adapter"
+    weights.write_bytes(b"GGUF")
+    adapter.mkdir()
+    base = ["train", "grpo", "--output", str(tmp_path), "--data", CORPUS, "--model", str(weights), "--init-adapter", str(adapter)]
+    assert "expected --judge with --reward judge and only there, got None with 'judge'" in cli(*base, "--reward", "judge").err
+    assert "got 'scripted:x.json' with 'rubric'" in cli(*base, "--judge", "scripted:x.json").err
+    assert "expected a PEFT adapter folder" in cli(*base).err
+    (adapter / "adapter_config.json").write_text("{}", "utf-8")
+    assert "expected a checkpoint in" in cli(*base, "--resume").err
+    result = cli(*base, "--turn-weights", "late")
+    assert (result.code, "expected turn weights 'equal' or positive numbers" in result.err) == (2, True)
+
+
+@pytest.mark.train
+def test_a_policy_is_trained_and_can_be_exported(cli: Cli, tmp_path: Path, schema: ProfileSchema) -> None:
+    """From the command line on two dialogues of the corpus: adapter, manifest, a line a step, and the GGUF file."""
+    pytest.importorskip("personalagent.train.grpo")
+    from tests.train.tiny_policy import write_policy
+
+    weights, adapter = write_policy(tmp_path, schema)
+    result = cli(
+        *[
+            "train",
+            "grpo",
+            "--output",
+            str(tmp_path / "run"),
+            "--data",
+            CORPUS,
+            "--model",
+            str(weights),
+            "--init-adapter",
+            str(adapter),
+        ],
+        *["--episodes", "turns", "--batch-size", "2", "--group-size", "2", "--max-steps", "2", "--max-completion-tokens", "6"],
+        *["--max-prompt-tokens", "120", "--reward", "f1", "--json"],
+    )
+    assert result.code == 0, result.err
+    manifest = json.loads(Path(result.json["manifest"]).read_text("utf-8"))
+    assert (manifest["settings"]["reward"], manifest["steps"]) == ("f1", 2)
+    assert manifest["episodes"] + manifest["episodes_too_long"] == result.json["episodes"]
+    assert len((tmp_path / "run" / "log.jsonl").read_text("utf-8").splitlines()) == 2
+    gguf = tmp_path / "policy.gguf"
+    assert cli("train", "export", result.json["adapter"], "--output", str(gguf), "--model", str(weights)).code == 0
+    assert gguf.stat().st_size > 0
 
 
 def test_the_command_line_starts_without_the_heavy_packages() -> None:

@@ -23,8 +23,11 @@ def vocabulary() -> list[str]:
     return [*byte_letters(), *(merge.replace(" ", "") for merge in MERGES), *SPECIAL]
 
 
-def write_tiny_model(path: Path, architecture: str, *, seed: int = 0) -> Path:
-    """Write a random model of an architecture (qwen2 or llama), whose greedy answers are printable ASCII."""
+def write_tiny_model(path: Path, architecture: str, *, seed: int = 0, can_end: bool = False) -> Path:
+    """Write a random model of an architecture (qwen2 or llama), whose greedy answers are printable ASCII.
+
+    Only letters are likely tokens; with ``can_end`` the end token is one too, so that a policy can learn to stop.
+    """
     import gguf
     import numpy as np
 
@@ -56,7 +59,8 @@ def write_tiny_model(path: Path, architecture: str, *, seed: int = 0) -> Path:
         writer.add_tensor(name, values)
 
     embedding = chance.standard_normal((len(tokens), HIDDEN)).astype(np.float32)
-    embedding[[not ("a" <= token <= "z" or token == "Ġ") for token in tokens]] *= 0.1
+    likely = {"Ġ", *([SPECIAL[2]] if can_end else [])}
+    embedding[[not (token in likely or "a" <= token <= "z") for token in tokens]] *= 0.1
     writer.add_tensor("token_embd.weight", embedding)
     writer.add_tensor("output_norm.weight", np.ones(HIDDEN, dtype=np.float32))
     for layer in range(LAYERS):

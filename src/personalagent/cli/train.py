@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,13 +16,19 @@ from personalagent.cli.doors import AsJson, schema_of, settings_of
 from personalagent.cli.terminal import emit, note, say
 from personalagent.datasets.corpus import load_corpus
 from personalagent.errors import EnvironmentProblem, UsageError
+from personalagent.llm.base import open_llm
 from personalagent.llm.models import find_model
 from personalagent.train.samples import STAGES, compose
 
 app = typer.Typer(no_args_is_help=True, help="Train a policy for the embedded model.")
+RewardName = Literal["rubric", "f1", "bleu", "judge"]
 Model = Annotated[
     str | None, typer.Option(help="The backbone: a known model or a GGUF file; the setting embedded_model when left out.")
 ]
+Episodes = Annotated[
+    Literal["turns", "dialogues", "both"], typer.Option(help="Single turns with their profile, or whole dialogues from none.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --output.")]
 
 
 @contextmanager
@@ -43,7 +49,7 @@ def sft(
     data: Data = CORPUS,
     stage: Stage = "breadth",
     init_adapter: Annotated[Path | None, typer.Option(help="Go on from this PEFT adapter instead of a fresh one.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --output.")] = False,
+    resume: Resume = False,
     model: Model = None,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA.")] = 12,
     alpha: Annotated[int, typer.Option(min=1, help="Its scale is alpha / rank.")] = 24,
@@ -68,24 +74,106 @@ def sft(
         from personalagent.train.sft import SFTSettings, train
     settings = settings_of(context)
     weights = find_model(model or settings.embedded_model, settings.models_dir)
-    if resume and not any((output / "checkpoints").glob("checkpoint-*")):
-        raise UsageError(f"expected a checkpoint in {str(output / 'checkpoints')!r}, got none; leave out --resume to start")
-    if init_adapter is not None and not (init_adapter / "adapter_config.json").is_file():
-        raise UsageError(f"expected a PEFT adapter folder, got {str(init_adapter)!r}; give the 'adapter' folder of a run")
+    _check_start(output, init_adapter, resume)
     examples = compose(load_corpus(data), schema_of(settings), seed=seed, mixture=STAGES[stage])
     note(f"{len(examples)} examples, backbone {weights.name}")
     adapter = train(
         examples,
         weights=weights,
         output=output,
-        settings=SFTSettings(**{each.name: context.params[each.name] for each in fields(SFTSettings)}),
+        settings=SFTSettings(**_fields_of(SFTSettings, context)),
         init_adapter=init_adapter,
         resume=resume,
     )
+    _say_adapter(adapter, {"examples": len(examples)}, as_json)
+
+
+def _check_start(output: Path, init_adapter: Path | None, resume: bool) -> None:
+    if resume and not any((output / "checkpoints").glob("checkpoint-*")):
+        raise UsageError(f"expected a checkpoint in {str(output / 'checkpoints')!r}, got none; leave out --resume to start")
+    if init_adapter is not None and not (init_adapter / "adapter_config.json").is_file():
+        raise UsageError(f"expected a PEFT adapter folder, got {str(init_adapter)!r}; give the 'adapter' folder of a run")
+
+
+def _check_judge(judge: str | None, reward: str) -> None:
+    if (judge is None) == (reward == "judge"):
+        raise UsageError(
+            f"expected --judge with --reward judge and only there, got {judge!r} with {reward!r}; change one of them"
+        )
+
+
+@app.command()
+def grpo(
+    context: typer.Context,
+    output: Annotated[Path, typer.Option(help="The folder of the run: checkpoints, adapter, log, manifest.")],
+    init_adapter: Annotated[Path, typer.Option(help="The PEFT adapter to go on from, as `train sft` writes it.")],
+    data: Data = CORPUS,
+    episodes: Episodes = "turns",
+    judge: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Who decides the reward judge, as the setting responder.")
+    ] = None,
+    parallel: Annotated[int, typer.Option(min=1, help="Verdicts asked for at once.")] = 4,
+    resume: Resume = False,
+    model: Model = None,
+    reward: Annotated[RewardName, typer.Option(help="What a turn is rewarded for, over its format.")] = "rubric",
+    batch_size: Annotated[int, typer.Option(min=1, help="Episodes a step.")] = 8,
+    group_size: Annotated[int, typer.Option(min=2, help="Rollouts of an episode.")] = 6,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-5,
+    warmup_steps: Annotated[int, typer.Option(min=0, help="Steps until the peak.")] = 5,
+    schedule: Annotated[Literal["constant", "cosine"], typer.Option(help="constant, or cosine to zero.")] = "constant",
+    epochs: Annotated[float, typer.Option(help="Times through the episodes.")] = 1.0,
+    max_steps: Annotated[int, typer.Option(help="Stop after so many steps; -1 for no limit.")] = -1,
+    kl_coef: Annotated[float, typer.Option(min=0, help="Weight of the KL to the adapter that the run began with.")] = 0.01,
+    clip_eps: Annotated[float, typer.Option(min=0, help="How far the ratio of probabilities may go from 1.")] = 0.2,
+    temperature: Annotated[float, typer.Option(min=0.01, help="Of the rollouts.")] = 1.0,
+    turn_weights: Annotated[str, typer.Option(help="equal, or a number for each turn, separated by commas.")] = "equal",
+    format_share: Annotated[float, typer.Option(min=0, max=1, help="Share of the reward that format alone brings.")] = 0.2,
+    max_prompt_tokens: Annotated[int, typer.Option(min=1, help="Episodes with longer prompts are left out and counted.")] = 512,
+    max_completion_tokens: Annotated[int, typer.Option(min=1, help="Tokens of one turn's output.")] = 128,
+    micro_batch_size: Annotated[int, typer.Option(min=1, help="Rows in one pass, at most.")] = 16,
+    seed: Annotated[int, typer.Option(help="Of the order of the episodes and of the rollouts.")] = 0,
+    save_steps: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 20,
+    threads: Annotated[int, typer.Option(min=0, help="Torch threads; 0 for torch's own choice.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train an adapter further by multi-turn GRPO, with checkpoints, a line a step and a manifest."""
+    with _train_extra():
+        from personalagent.train.episode import train_episodes
+        from personalagent.train.grpo import GRPOSettings, train
+        from personalagent.train.rewards import RewardJudge
+    settings = settings_of(context)
+    if (judge is None) == (reward == "judge"):
+        raise UsageError(
+            f"expected --judge with --reward judge and only there, got {judge!r} with {reward!r}; change one of them"
+        )
+    weights = find_model(model or settings.embedded_model, settings.models_dir)
+    _check_start(output, init_adapter, resume)
+    schema = schema_of(settings)
+    chosen = train_episodes(load_corpus(data), schema, episodes)
+    note(f"{len(chosen)} episodes, backbone {weights.name}")
+    adapter = train(
+        chosen,
+        weights=weights,
+        init_adapter=init_adapter,
+        output=output,
+        schema=schema,
+        settings=GRPOSettings(**_fields_of(GRPOSettings, context)),
+        judge=RewardJudge(open_llm(judge, "judge", settings), schema, output / "verdicts.db", parallel) if judge else None,
+        resume=resume,
+    )
+    _say_adapter(adapter, {"episodes": len(chosen)}, as_json)
+
+
+def _say_adapter(adapter: Path, counts: dict[str, int], as_json: bool) -> None:
     if as_json:
-        emit({"adapter": str(adapter), "manifest": str(output / "manifest.json"), "examples": len(examples)})
+        emit({"adapter": str(adapter), "manifest": str(adapter.parent / "manifest.json"), **counts})
     else:
         say(f"{adapter}; make it servable with: personalagent train export {adapter} --output policy.gguf")
+
+
+def _fields_of(settings: Any, context: typer.Context) -> dict[str, Any]:
+    """Return the options that are the fields of a run's settings."""
+    return {each.name: context.params[each.name] for each in fields(settings)}
 
 
 @app.command()

@@ -101,10 +101,14 @@ class PolicyTrainer(SFTTrainer):  # type: ignore[misc]  # trl carries no types
         return total / (is_completion.sum() if num_items_in_batch is None else num_items_in_batch)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Load an adapter into the parameters that the optimiser steps; PEFT's own loading would put others in their place."""
-        saved = load_file(str(Path(resume_from_checkpoint) / "adapter_model.safetensors"))
-        for name, tensor in get_peft_model_state_dict(self.model).items():
-            tensor.copy_(saved[name])
+        restore_adapter(self.model, Path(resume_from_checkpoint))
+
+
+def restore_adapter(model: Any, checkpoint: Path) -> None:
+    """Load an adapter into the parameters that the optimiser steps; PEFT's own loading would put others in their place."""
+    saved = load_file(str(checkpoint / "adapter_model.safetensors"))
+    for name, tensor in get_peft_model_state_dict(model).items():
+        tensor.copy_(saved[name])
 
 
 def train(
@@ -124,7 +128,7 @@ def train(
         resume: go on from the last checkpoint of ``output``, exactly where it stopped.
     """
     started = time.time()
-    earlier = None if init_adapter is None else _manifest_of(init_adapter)
+    earlier = None if init_adapter is None else manifest_of_adapter(init_adapter)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
@@ -156,7 +160,7 @@ def train(
         "steps": result.global_step,
         "training_loss": round(result.training_loss, 4),
         "wall_s": round(time.time() - started),
-        **_circumstances(),
+        **circumstances(),
     }
     (output / "manifest.json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
     (output / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n", "utf-8")
@@ -187,7 +191,7 @@ def _config(settings: SFTSettings, output: Path, progress: bool) -> SFTConfig:
     )
 
 
-def _circumstances() -> dict[str, Any]:
+def circumstances() -> dict[str, Any]:
     """Return the code, the packages and the machine of a run, for its manifest."""
     return {
         "commit": commit(),
@@ -205,7 +209,7 @@ def _with_adapter(model: Any, settings: SFTSettings, init_adapter: Path | None) 
     return get_peft_model(model, lora, autocast_adapter_dtype=False)
 
 
-def _manifest_of(adapter: Path) -> Any:
+def manifest_of_adapter(adapter: Path) -> Any:
     """Return the manifest of the run that made an adapter; its hash where it came without one."""
     manifest = adapter.parent / "manifest.json"
     if manifest.is_file():
