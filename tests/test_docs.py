@@ -53,7 +53,7 @@ def options(command: Any) -> set[str]:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_and_its_options_are_documented_and_no_others(name: str) -> None:
-    documented = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", re.sub(r"```.*?```", "", section(name), flags=re.DOTALL)))
+    documented = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", re.sub(r"```.*?```", "", section(name), flags=re.DOTALL)))
     assert documented - GLOBAL == options(COMMANDS[name])
 
 

@@ -129,7 +129,7 @@ def test_an_unknown_slot_is_refused(schema: ProfileSchema) -> None:
     [
         "diet.restriction",
         "consumption_lifestyle.diet.restriction",
-        "food.restrictions",
+        "consumption_lifestyle.restrictions",
         "restrictions",
         "Diet.Restrictions",
         "interests_preferences.diet.restrictions",
@@ -141,8 +141,9 @@ def test_a_near_miss_of_a_slot_is_mapped_and_counted(schema: ProfileSchema, name
     assert (refused, mapped) == ([], 1)
 
 
-def test_a_name_that_could_be_several_slots_is_not_mapped(schema: ProfileSchema) -> None:
-    assert nearest_slot("genres", schema) is None
+@pytest.mark.parametrize("name", ["genres", "pets.count", "crime.situation", "food.restrictions", "marriage_family.pets.count"])
+def test_a_name_that_could_be_several_slots_or_is_of_another_group_is_not_mapped(schema: ProfileSchema, name: str) -> None:
+    assert nearest_slot(name, schema) is None
 
 
 def test_a_sensitive_fact_needs_consent_for_its_category(schema: ProfileSchema) -> None:

@@ -38,6 +38,11 @@ HEAVY = {
     "ray": {"train"},
     "typer": {"cli"},
     "matplotlib": {"bench"},
+    "mem0": {"bench"},
+    "langmem": {"bench"},
+    "langchain_core": {"bench"},
+    "langgraph": {"bench"},
+    "langsmith": {"bench"},
 }
 """Packages that only some modules may import, for the rest must stay light."""
 

@@ -23,6 +23,7 @@ CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 STANDARD_VARIABLES = {"openai_api_key": "OPENAI_API_KEY", "openai_base_url": "OPENAI_BASE_URL"}
 """Settings whose environment variable is the one every OpenAI client reads."""
 CONSENT_WORDS = ("ask", "all", "none")
+CONTEXT_TOKENS = 4096
 
 
 def _default_database() -> str:
@@ -48,6 +49,9 @@ class Settings(BaseModel):
 
     embedded_threads: int | None = Field(None, ge=1)
     """Processor threads of the embedded model; by default one per processor, at most 8. Set fewer where other programs are busy."""
+
+    embedded_context_tokens: int = Field(CONTEXT_TOKENS, ge=512)
+    """Tokens that the embedded model holds of one request, prompt and answer together; more takes more memory, also when it is not used."""
 
     database: str = Field(default_factory=_default_database, min_length=1)
     """Where profiles are kept, as an SQLAlchemy URL; by default SQLite in the user's data directory."""

@@ -369,12 +369,12 @@ def _plain(text: str) -> str:
 
 
 def nearest_slot(name: str, schema: ProfileSchema) -> Slot | None:
-    """Map a near miss of a slot name (a wrong group, a slip of spelling) to the slot that was meant; None when unsure."""
-    name = ".".join(name.casefold().split(".")[-2:])
-    leaf = name.rpartition(".")[2]
+    """Map a slip of spelling, or a leaf that one slot has alone or under its category, to that slot; ``pets.count`` is not ``children.count``."""
+    *above, leaf = name.casefold().split(".")
     same_leaf = [slot for slot in schema if slot.path.rpartition(".")[2] == leaf]
-    if len(same_leaf) == 1:
+    if len(same_leaf) == 1 and (not above or above[-1] in same_leaf[0].path.split(".")[:-1]):
         return same_leaf[0]
+    name = ".".join((*above, leaf)[-2:])
     near = get_close_matches(name, list(schema.by_short), n=1, cutoff=0.85)
     return schema.by_short[near[0]] if near else None
 

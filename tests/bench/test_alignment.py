@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,10 +21,6 @@ from personalagent.bench.alignment import (
     summarise_alignment,
     turns_to,
 )
-
-TABLE_2 = Path(__file__).parent / "table_2.csv"
-MISPRINTS = {("Llama-3.2-3B SFT", "ir"): 4.926}
-"""Printed as 4.936."""
 
 
 def row(name: str, score: float | None, *, unit: str = "", topic: str = "t", k: int | None = None) -> Scored:
@@ -71,20 +64,15 @@ def test_a_falling_curve_has_no_normalised_r2() -> None:
     assert fit(normalised((30.0, 20.0, 10.0))) == Fit(0.0, None)
 
 
-def test_table_2_is_reproduced_row_by_row() -> None:
-    """Columns: row, al_1 … al_10, and as printed mean (2 decimals), ir, r2, n_ir, n_r2 (3 decimals)."""
-    if not TABLE_2.is_file():
-        pytest.skip(
-            "tests/bench/table_2.csv is not here: the ten AL values of each row of the paper's table 2 must be typed in from it"
-        )
-    for printed in csv.DictReader(TABLE_2.read_text("utf-8").splitlines()):
-        curve = [float(printed[f"al_{k}"]) for k in range(1, 11)]
-        line, normal = fit(curve), fit(normalised(curve))
-        computed = {"mean": mean_level(curve), "ir": line.slope, "r2": line.r2, "n_ir": normal.slope, "n_r2": normal.r2}
-        for name, value in computed.items():
-            expected = MISPRINTS.get((printed["row"], name), float(printed[name]))
-            # The levels are rounded to two decimals themselves, so the last printed place may move by one.
-            assert value == pytest.approx(expected, abs=0.0051 if name == "mean" else 0.0011), (printed["row"], name)
+def test_rounded_levels_do_not_explain_the_4_936_that_table_2_prints_for_4_926() -> None:
+    """Levels are printed to two decimals: at worst each is off by 0.005, upwards after the middle turn, and the slope by 0.0015.
+
+    The levels of the paper's rows stand in none of this project's sources, so the rows themselves cannot be recomputed here.
+    """
+    worst = [30 + 4.926 * k + (0.005 if k > 5 else -0.005) for k in range(1, 11)]
+    slope = fit(worst).slope
+    assert slope == pytest.approx(4.926 + 0.005 * 25 / 82.5)  # sum of |k - 5.5|, and of its squares
+    assert slope < 4.9285 < 4.936 - 0.0005
 
 
 def test_a_level_is_the_mean_of_what_was_scored_at_a_turn() -> None:

@@ -108,6 +108,7 @@ def test_verdicts_of_a_run_can_be_compared(cli: Cli, script: Callable[..., None]
         ((*UNSEEN[:-4], "--systems", "base,base"), "each once"),
         ((*UNSEEN[:-4], "--systems", "bas"), "Did you mean 'base'"),
         ((*UNSEEN[:-4], "--systems", "rag"), "embedder"),
+        ((*UNSEEN, "--responder", "embedded", "--context-tokens", "9000"), "embedded_context_tokens=9000 bench run"),
     ],
 )
 def test_wrong_arguments_are_told_before_anything_is_written(

@@ -116,3 +116,12 @@ def test_the_command_line_starts_without_the_heavy_packages() -> None:
     code = "import sys, personalagent.cli.main; print(*(m for m in ('torch', 'transformers', 'trl', 'openai', 'xllamacpp') if m in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.split() == []
+
+
+@pytest.mark.train
+def test_a_missing_in3_is_told_before_training(cli: Cli, tmp_path: Path, qwen: Path) -> None:
+    pytest.importorskip("personalagent.train.sft")
+    result = cli(
+        "train", "sft", "--output", str(tmp_path / "run"), "--data", CORPUS, "--model", str(qwen), "--in3", str(tmp_path)
+    )
+    assert result.code == 2 and "OpenBMB/Tell_Me_More" in result.err and not (tmp_path / "run").exists()

@@ -184,8 +184,15 @@ async def test_an_answer_is_streamed(bare: EmbeddedLLM) -> None:
 
 
 @pytest.mark.model
-async def test_a_message_longer_than_the_context_is_refused(bare: EmbeddedLLM) -> None:
-    with pytest.raises(LLMRefused, match="the messages are longer than the model's context"):
+async def test_a_message_longer_than_the_context_is_refused_and_fits_into_a_larger_one(weights: Path, bare: EmbeddedLLM) -> None:
+    asked = [Message("user", "word " * 550)]
+    small = open_llm("embedded", "responder", Settings(models_dir=weights.parent, adapter="none", embedded_context_tokens=512))
+    with pytest.raises(LLMRefused, match=r"fit into the 512 tokens .*, got more; .*EMBEDDED_CONTEXT_TOKENS higher") as refused:
+        await small.complete(asked, max_tokens=1)
+    assert (refused.value.is_too_long, refused.value.status) == (True, 400)
+    await small.aclose()
+    assert ((await bare.complete(asked, max_tokens=1)).usage.prompt_tokens or 0) > 550
+    with pytest.raises(LLMRefused, match="to fit into the 4096 tokens"):
         await bare.complete([Message("user", "word " * 5000)], max_tokens=1)
 
 

@@ -53,7 +53,9 @@ NoiseFile = Annotated[Path | None, typer.Option(help="Dialogues to insert; PrefE
 Protocol = Annotated[NoiseProtocol, typer.Option(help="The same first turns for all, or dialogues drawn by the seed.")]
 Spec = Annotated[str | None, typer.Option(metavar="SPEC", help="A model, as the setting of that name.")]
 Judge = Annotated[str | None, typer.Option(metavar="SPEC", help="Who scores written answers; options need no judge.")]
-Embedder = Annotated[str | None, typer.Option(metavar="SPEC", help="For rag and membank: embedded, or MODEL@http://…/v1.")]
+Embedder = Annotated[
+    str | None, typer.Option(metavar="SPEC", help="For rag, membank, mem0 and langmem: embedded, or MODEL@http://…/v1.")
+]
 Adapter = Annotated[str | None, typer.Option(metavar="PATH|none|default", help="The LoRA of the embedded policy.")]
 ReplyTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Of a written reply.")]
 Context = Annotated[
@@ -119,6 +121,7 @@ def run(
     """Let systems answer the examples of a data set, and score what they answer; a row is on disk as soon as it is there."""
     settings = settings_of(context, responder=responder, policy=policy, adapter=adapter)
     where = _path_of(dataset, path)
+    _refuse_context(settings, context_tokens)
     names = (*_listed(systems), *(f"{AGENT}:{size}" for size in _numbers("--masks", masks)))
     budgets = _numbers("--noise", noise)
     pool, noise_facts = _noise(dataset, where, noise_file, budgets, noise_protocol)
@@ -281,6 +284,16 @@ def _weights(spec: str, settings: Settings) -> Path | None:
     if kind not in ("embedded", "transformers"):
         return None
     return find_model((kind == "embedded" and name) or settings.embedded_model, settings.models_dir)
+
+
+def _refuse_context(settings: Settings, context_tokens: int) -> None:
+    """Raise UsageError where the embedded responder holds less than the run would give it."""
+    held = settings.embedded_context_tokens
+    if settings.responder.partition(":")[0] == "embedded" and context_tokens > held:
+        raise UsageError(
+            f"expected --context-tokens of at most {held}, which the embedded model holds, got {context_tokens}; "
+            f"write personalagent --set embedded_context_tokens={context_tokens} bench run …, or give less"
+        )
 
 
 def _path_of(dataset: str, path: Path | None) -> Path:

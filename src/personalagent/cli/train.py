@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ from personalagent.cli.data import Stage
 from personalagent.cli.doors import AsJson, schema_of, settings_of
 from personalagent.cli.terminal import emit, note, say
 from personalagent.datasets.corpus import load_corpus
+from personalagent.datasets.in3 import LABELS, load_in3
 from personalagent.errors import EnvironmentProblem, UsageError
 from personalagent.llm.base import open_llm
 from personalagent.llm.models import find_model
@@ -49,6 +50,7 @@ def sft(
     data: Data = CORPUS,
     stage: Stage = "breadth",
     init_adapter: Annotated[Path | None, typer.Option(help="Go on from this PEFT adapter instead of a fresh one.")] = None,
+    in3: Annotated[Path | None, typer.Option(help="IN3's train.jsonl or its folder: its requests join the corpus's own.")] = None,
     resume: Resume = False,
     model: Model = None,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA.")] = 12,
@@ -75,7 +77,10 @@ def sft(
     settings = settings_of(context)
     weights = find_model(model or settings.embedded_model, settings.models_dir)
     _check_start(output, init_adapter, resume)
-    examples = compose(load_corpus(data), schema_of(settings), seed=seed, mixture=STAGES[stage])
+    corpus = load_corpus(data)
+    if in3 is not None:
+        corpus = replace(corpus, needs=(*corpus.needs, *load_in3(in3, data / LABELS)))
+    examples = compose(corpus, schema_of(settings), seed=seed, mixture=STAGES[stage])
     note(f"{len(examples)} examples, backbone {weights.name}")
     adapter = train(
         examples,

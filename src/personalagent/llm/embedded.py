@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from personalagent.config import Settings
+from personalagent.config import CONTEXT_TOKENS, Settings
 from personalagent.dialogue import Message
-from personalagent.errors import ConfigError, ModelLoadError
+from personalagent.errors import ConfigError, LLMError, LLMRefused, ModelLoadError
 from personalagent.llm.base import Embedding, LLMRole
 from personalagent.llm.models import find_model, model_name
 from personalagent.llm.openai import Body, OpenAICompatibleLLM
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     import xllamacpp
 
 ADAPTERS = Path(__file__).parent.parent / "adapters"
-CONTEXT_TOKENS = 4096
-"""Prompt and answer of one request together."""
 EMBEDDING_TOKENS = 2048
 """The longest text that can be turned into a vector."""
 PARALLEL = 2
@@ -54,6 +52,7 @@ def open_embedded(argument: str, role: LLMRole, settings: Settings) -> EmbeddedL
         adapter=find_adapter(settings.adapter, model),
         adapter_scale=1.0 if role == "policy" else 0.0,
         threads=settings.embedded_threads,
+        context_tokens=settings.embedded_context_tokens,
         timeout_s=settings.timeout_s,
         max_retries=settings.max_retries,
     )
@@ -87,13 +86,15 @@ class EmbeddedLLM(OpenAICompatibleLLM):
         adapter: Path | None = None,
         adapter_scale: float = 1.0,
         threads: int | None = None,
+        context_tokens: int = CONTEXT_TOKENS,
         timeout_s: float = 120.0,
         max_retries: int = 2,
     ) -> None:
         # The scale goes with every request: llama.cpp reuses cached prompts of another scale when a request names none.
         lora = {"lora": [{"id": 0, "scale": adapter_scale}]} if adapter else {}
         super().__init__(model_name(model), timeout_s=timeout_s, max_retries=max_retries, extra_body=lora)
-        self._key = _ServerKey(model.resolve(), adapter.resolve() if adapter else None, threads or _thread_count())
+        weights = adapter.resolve() if adapter else None
+        self._key = _ServerKey(model.resolve(), weights, threads or _thread_count(), context_tokens)
         self._server: _Server | None = None
         self.adapter = adapter if adapter_scale else None
         """The LoRA this role speaks through; None for the bare model."""
@@ -131,6 +132,17 @@ class EmbeddedLLM(OpenAICompatibleLLM):
             body["cache_prompt"] = False
         return body
 
+    def _failure(self, error: Exception, body: Body) -> LLMError:
+        failure = super()._failure(error, body)
+        if not isinstance(failure, LLMRefused) or not failure.is_too_long:
+            return failure
+        return LLMRefused(
+            f"expected prompt and answer to fit into the {self._key.context_tokens} tokens that {self.name} holds, got more; send less text, "
+            "or set PERSONALAGENT_EMBEDDED_CONTEXT_TOKENS higher, up to the context that the model was trained with",
+            status=failure.status,
+            is_too_long=True,
+        )
+
 
 class EmbeddedEmbedder(EmbeddedLLM):
     """An embedded model that turns texts into vectors: the mean of its last hidden states over the text's tokens, of length 1.
@@ -158,6 +170,8 @@ class _ServerKey:
     model: Path
     adapter: Path | None
     threads: int
+    context_tokens: int
+    """Of one request."""
     embeds: bool = False
     """Whether the server turns texts into vectors instead of answering."""
 
@@ -229,7 +243,7 @@ def _parameters(key: _ServerKey, api_key: str) -> xllamacpp.CommonParams:
     params = xllamacpp.CommonParams()
     params.model.path = str(key.model)
     params.model_alias = {model_name(key.model)}
-    params.n_ctx = CONTEXT_TOKENS * PARALLEL
+    params.n_ctx = key.context_tokens * PARALLEL
     params.n_parallel = PARALLEL
     for processors in (params.cpuparams, params.cpuparams_batch):
         processors.n_threads = key.threads

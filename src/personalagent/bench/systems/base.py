@@ -54,7 +54,7 @@ class SystemParts:
     settings: Settings
     decoding: Decoding = field(default_factory=Decoding)
     embedder: Embedder | None = None
-    """For RAG and MemBank."""
+    """For RAG, MemBank, mem0 and LangMem."""
     policy: LLM | None = None
     """For PersonalAgent; the model that answers where none is given."""
     seed: int = 0
@@ -69,6 +69,8 @@ SYSTEMS: Registry[Factory] = Registry(
         "base": "personalagent.bench.systems.plain:open_base",
         "cot": "personalagent.bench.systems.cot:open_cot",
         "dpo": "personalagent.bench.systems.served:open_dpo",
+        "langmem": "personalagent.bench.systems.langmem:open_langmem",
+        "mem0": "personalagent.bench.systems.mem0:open_mem0",
         "membank": "personalagent.bench.systems.membank:open_membank",
         "personal-agent": "personalagent.bench.systems.personal_agent:open_personal_agent",
         "rag": "personalagent.bench.systems.rag:open_rag",
@@ -84,7 +86,7 @@ def open_system(spec: str, parts: SystemParts) -> System:
     """Build the system that a spec names.
 
     Specs: ``base`` · ``reminder`` · ``cot`` · ``self-critic`` · ``rag`` · ``react`` · ``membank`` · ``membank:bug-compatible`` ·
-    ``personal-agent`` · ``personal-agent:3`` (the first 3 categories) · ``sft-preferred:LLM`` and ``dpo:LLM`` (what ``open_llm``
+    ``mem0`` · ``langmem`` · ``personal-agent`` · ``personal-agent:3`` (the first 3 categories) · ``sft-preferred:LLM`` and ``dpo:LLM`` (what ``open_llm``
     opens) · ``module:attr`` of a factory of one's own.
 
     Raises:
