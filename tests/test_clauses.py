@@ -51,6 +51,11 @@ def test_no_word_is_lost_and_every_clause_is_a_quote(text: str) -> None:
     assert all(is_quote_of(clause, text) for clause in clauses if any(char.isalnum() for char in clause))
 
 
+def test_a_dash_between_short_parts_stays_where_it_was() -> None:
+    assert clauses_of("a - a") == ("a - a",)
+    assert clauses_of("I drive a tram - it is not a bus") == ("I drive a tram", "it is not a bus")
+
+
 def test_a_clause_is_never_cut_into_ribbons() -> None:
     words = " ".join(["so"] * (LONG_WORDS + 1))
     assert all(len(clause.split()) > 1 for clause in clauses_of(words))

@@ -15,7 +15,9 @@ LONG_WORDS = 14
 SHORT_WORDS = 3
 """A clause of fewer words goes to the one before it."""
 
-_BREAK = re.compile(r"(?<=[.!?;:,…)])\s+|\s+(?=\()|\s+[-–—]+\s+|(?<=—)")
+_BREAK = re.compile(r"(?<=[.!?;:,…)])\s+|\s+(?=\()|\s+(?=[-–—]+\s)|(?<=—)")
+_DASH = re.compile(r"[-–—]+\s+")
+"""What a clause that begins behind a dash does not begin with; where it is joined to the one before it, the dash stays."""
 _CONJUNCTIONS = "and|but|so|because|since|which|who|though|while|when|if|or|that|then|as|where|until|before|after"
 _CONJUNCTION = re.compile(rf"\s+(?=(?:{_CONJUNCTIONS})\b)", re.IGNORECASE)
 
@@ -25,15 +27,20 @@ def clauses_of(text: str) -> tuple[str, ...]:
     found: list[str] = []
     for line in text.splitlines():
         parts = [part for piece in _BREAK.split(line) if piece.strip() for part in _cut(" ".join(piece.split()))]
-        found += _joined(parts)
+        found += [_bare(clause) if number else clause for number, clause in enumerate(_joined(parts))]
     if len(found) > MAX_CLAUSES:
         found[MAX_CLAUSES - 1 :] = [" ".join(found[MAX_CLAUSES - 1 :])]
     return tuple(found)
 
 
+def _bare(clause: str) -> str:
+    dash = _DASH.match(clause)
+    return clause[dash.end() :] if dash else clause
+
+
 def _cut(clause: str) -> list[str]:
     """Cut a long clause before its conjunctions where both sides stay long enough."""
-    if len(clause.split()) <= LONG_WORDS:
+    if len(_bare(clause).split()) <= LONG_WORDS:
         return [clause]
     return _joined(_CONJUNCTION.split(clause), longest=None)
 
@@ -42,7 +49,7 @@ def _joined(parts: Sequence[str], *, longest: int | None = LONG_WORDS) -> list[s
     """Join what is too short to the clause before it, unless that grows too long."""
     joined: list[str] = []
     for part in parts:
-        words = len(part.split())
+        words = len(_bare(part).split())
         size = len(joined[-1].split()) if joined else 0
         too_short = words < SHORT_WORDS or (longest is None and size < SHORT_WORDS)
         if joined and too_short and (longest is None or size + words <= longest):
