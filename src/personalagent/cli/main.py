@@ -25,6 +25,7 @@ from personalagent.cli import (
     profile,
     replay,
     train,
+    train_replies,
 )
 from personalagent.cli.doors import parse_settings
 from personalagent.cli.terminal import note
@@ -79,6 +80,7 @@ bench.app.command()(bench_suite.run)
 bench.app.command()(bench_suite.report)
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
+train.app.command()(train_replies.dpo)
 app.add_typer(train.app, name="train")
 app.command()(admin.verify)
 app.command()(admin.doctor)

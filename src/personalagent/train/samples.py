@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from personalagent.clauses import clause_of
 from personalagent.datasets.base import LabelledDialogue, LabelledRequest, LabelledTurn, PersonaSlot
 from personalagent.datasets.corpus import BareRequest, Corpus, PhraseRecord, SingleRequest
+from personalagent.dialogue import Message
 from personalagent.inference import build_prompt
 from personalagent.parsing import NOTHING, SOMETHING, Fact, format_fact
 from personalagent.profile import Cardinality, OpKind, Polarity, Profile, ProfileDelta, SlotOp, SlotValue, value_overlap
@@ -44,6 +45,11 @@ class PolicyExample:
     """dialogue, turn, request or bank."""
     prompt: str
     completion: str
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """Return the prompt as the policy is sent it."""
+        return (Message("user", self.prompt),)
 
 
 @dataclass(frozen=True, slots=True)
