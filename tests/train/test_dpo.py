@@ -19,7 +19,7 @@ from safetensors.torch import load_file  # noqa: E402
 from personalagent.dialogue import Message  # noqa: E402
 from personalagent.errors import UsageError  # noqa: E402
 from personalagent.train.dpo import DPOSettings, build_trainer, pair_rows, train  # noqa: E402
-from personalagent.train.replies import ReplyExample  # noqa: E402
+from personalagent.train.replies import PreferenceExample  # noqa: E402
 from personalagent.train.sft import REPLY, chat_text, examples_sha256, load_backbone, with_adapter  # noqa: E402
 from personalagent.train.sft import train as train_sft  # noqa: E402
 from tests.train.tiny import write_tiny_model  # noqa: E402
@@ -27,7 +27,7 @@ from tests.train.tiny import write_tiny_model  # noqa: E402
 pytestmark = pytest.mark.train
 
 PAIRS = [
-    ReplyExample(
+    PreferenceExample(
         "request", (Message("system", f"known: tea {i}"), Message("user", "a drink?")), f"some tea {i}", f"black coffee {i}"
     )
     for i in range(8)

@@ -22,7 +22,7 @@ from personalagent.llm.scripted import ScriptedLLM
 from personalagent.parsing import Fact
 from personalagent.schema import ProfileSchema
 from personalagent.store import Store
-from personalagent.train.replies import ReplyExample, aloe_reply_examples, before_question, pairs, reply_examples
+from personalagent.train.replies import PreferenceExample, aloe_reply_examples, before_question, pairs, reply_examples
 from personalagent.train.samples import START
 
 
@@ -132,9 +132,9 @@ def test_a_reply_is_cut_before_its_question(reply: str, kept: str) -> None:
 
 
 def test_a_pair_needs_two_replies_that_differ() -> None:
-    alike = ReplyExample("turn", (), "Tea.", " Tea.\n")
-    lone = ReplyExample("turn", (), "Tea.")
-    both = ReplyExample("turn", (), "Tea.", "Coffee.")
+    alike = PreferenceExample("turn", (), "Tea.", " Tea.\n")
+    lone = PreferenceExample("turn", (), "Tea.")
+    both = PreferenceExample("turn", (), "Tea.", "Coffee.")
     assert pairs([alike, lone, both]) == [both]
 
 

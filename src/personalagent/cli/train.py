@@ -20,7 +20,7 @@ from personalagent.errors import EnvironmentProblem, UsageError
 from personalagent.llm.base import open_llm
 from personalagent.llm.models import find_model
 from personalagent.schema import ProfileSchema
-from personalagent.train.replies import ReplyExample, aloe_reply_examples, reply_examples
+from personalagent.train.replies import PreferenceExample, aloe_reply_examples, reply_examples
 from personalagent.train.samples import STAGES, PolicyExample, compose
 
 app = typer.Typer(no_args_is_help=True, help="Train a policy for the embedded model.")
@@ -89,7 +89,7 @@ def sft(
     check_start(output, init_adapter, resume)
     refuse_given(context, ("stage", "in3") if task == "reply" else ("aloe",), f"--task {task}")
     schema = schema_of(settings)
-    examples: Sequence[PolicyExample | ReplyExample] = (
+    examples: Sequence[PolicyExample | PreferenceExample] = (
         load_replies(data, aloe, schema) if task == "reply" else _policy_examples(data, in3, schema, seed, stage)
     )
     note(f"{len(examples)} examples, backbone {weights.name}")
@@ -111,7 +111,7 @@ def _policy_examples(data: Path, in3: Path | None, schema: ProfileSchema, seed: 
     return compose(corpus, schema, seed=seed, mixture=STAGES[stage])
 
 
-def load_replies(data: Path, aloe: Path | None, schema: ProfileSchema) -> list[ReplyExample]:
+def load_replies(data: Path, aloe: Path | None, schema: ProfileSchema) -> list[PreferenceExample]:
     """Return the replies of the corpus's train split, and of ALOE's where it is given."""
     return [*reply_examples(load_corpus(data), schema), *(aloe_reply_examples(aloe) if aloe else ())]
 

@@ -10,15 +10,30 @@ import typer
 from personalagent.cli.bench import CORPUS, Data
 from personalagent.cli.doors import AsJson, schema_of, settings_of
 from personalagent.cli.terminal import note
-from personalagent.cli.train import Aloe, Model, Resume, check_start, fields_of, load_replies, say_adapter, train_extra
+from personalagent.cli.train import (
+    Aloe,
+    Model,
+    Resume,
+    check_start,
+    fields_of,
+    load_replies,
+    refuse_given,
+    say_adapter,
+    train_extra,
+)
+from personalagent.datasets.corpus import load_corpus
 from personalagent.llm.models import find_model
-from personalagent.train.replies import pairs
+from personalagent.train.replies import pairs, policy_pairs
 
 
 def dpo(
     context: typer.Context,
     output: Annotated[Path, typer.Option(help="The folder of the run: checkpoints, adapter, manifest.")],
     data: Data = CORPUS,
+    task: Annotated[
+        Literal["reply", "policy"],
+        typer.Option(help="reply: for the responder; policy: what users put right, of `data from-store`."),
+    ] = "reply",
     aloe: Aloe = None,
     init_adapter: Annotated[
         Path | None,
@@ -43,13 +58,15 @@ def dpo(
     threads: Annotated[int, typer.Option(min=0, help="Torch threads; 0 for torch's own choice.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Train a LoRA for replies by preference, with checkpoints, a log and a manifest."""
+    """Train a LoRA by preference, for replies or for what users put right, with checkpoints, a log and a manifest."""
     with train_extra():
         from personalagent.train.dpo import DPOSettings, default_settings, train
     settings = settings_of(context)
     weights = find_model(model or settings.embedded_model, settings.models_dir)
     check_start(output, init_adapter, resume)
-    chosen = pairs(load_replies(data, aloe, schema_of(settings)))
+    refuse_given(context, ("aloe",) if task == "policy" else (), f"--task {task}")
+    schema = schema_of(settings)
+    chosen = pairs(policy_pairs(load_corpus(data), schema) if task == "policy" else load_replies(data, aloe, schema))
     note(f"{len(chosen)} pairs, backbone {weights.name}")
     adapter = train(
         chosen,

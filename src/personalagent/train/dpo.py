@@ -22,7 +22,7 @@ from trl.trainer.utils import use_adapter
 from personalagent.bench.manifest import file_sha256, prompt_hashes
 from personalagent.errors import UsageError
 from personalagent.train.optimizer import MasterAdamW
-from personalagent.train.replies import ReplyExample
+from personalagent.train.replies import PreferenceExample
 from personalagent.train.sft import (
     END,
     chat_text,
@@ -108,7 +108,7 @@ def reply_logprobs(model: Any, inputs: Any) -> torch.Tensor:
     return total.index_add(0, is_reply.nonzero()[:, 0], -losses)
 
 
-def pair_rows(examples: Sequence[ReplyExample], tokenizer: Any, max_length: int) -> tuple[Dataset, int]:
+def pair_rows(examples: Sequence[PreferenceExample], tokenizer: Any, max_length: int) -> tuple[Dataset, int]:
     """Return rows of prompt, chosen and rejected text, and how many pairs were too long."""
     rows, too_long = [], 0
     for each in examples:
@@ -172,7 +172,7 @@ def _config(settings: DPOSettings, output: Path, progress: bool) -> DPOConfig:
 
 
 def train(
-    examples: Sequence[ReplyExample],
+    examples: Sequence[PreferenceExample],
     *,
     weights: Path,
     output: Path,

@@ -6,6 +6,8 @@
 | a request of a dialogue | a new session, the final gold profile, the labelled needs | reference | violating |
 | a turn of ALOE | the dialogue as it went on, the sentences inferred so far | preferred | each rejected one |
 
+The policy has pairs too, in an installation's own data: what a user put right (``policy_pairs``).
+
 Nobody labelled what a turn needs, so a turn's preferences are those that serving finds without the policy: of likely slots, of shared words,
 of style. Where serving would ask a question first, no model writes the reply and there is no example; where it would add one, the
 chosen reply ends before its own.
@@ -17,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import ClassVar
 
 from personalagent.datasets.aloe import AloeDialogue, AloeTurn, load_dialogues, sentences, split_by_profile
 from personalagent.datasets.base import LabelledDialogue, Split
@@ -31,7 +32,7 @@ from personalagent.response import build_messages
 from personalagent.schema import ProfileSchema
 from personalagent.shortlist import likely_slots
 from personalagent.sufficiency import AskRules, Assessment, Decision, decide, relevant_values
-from personalagent.train.samples import START, final_profile, gold_delta
+from personalagent.train.samples import START, final_profile, gold_delta, infer_example, profile_of
 
 ALOE_PATH = "aloe.inferred.about_the_user"
 """Stands for the slot of a sentence that ALOE inferred; the responder sees its last part only."""
@@ -40,19 +41,20 @@ ALOE_SENTENCES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyExample:
-    """What the responder reads, what it should write, and what it should not."""
+class PreferenceExample:
+    """What a role reads, what it should write, and what it should not."""
 
-    task: ClassVar[str] = "reply"
     origin: str
     """turn, request or aloe."""
     messages: tuple[Message, ...]
     completion: str
-    """The chosen reply."""
+    """What is chosen."""
     rejected: str | None = None
+    task: str = "reply"
+    """reply, or infer: what the policy wrote before the user put it right."""
 
 
-def reply_examples(corpus: Corpus, schema: ProfileSchema, split: Split = "train") -> list[ReplyExample]:
+def reply_examples(corpus: Corpus, schema: ProfileSchema, split: Split = "train") -> list[PreferenceExample]:
     """Return the examples of a split's dialogues in file order, those without a rejected reply too."""
     found = []
     for dialogue in corpus.dialogues_of(split):
@@ -60,7 +62,7 @@ def reply_examples(corpus: Corpus, schema: ProfileSchema, split: Split = "train"
     return found
 
 
-def aloe_reply_examples(path: Path, split: Split = "train") -> list[ReplyExample]:
+def aloe_reply_examples(path: Path, split: Split = "train") -> list[PreferenceExample]:
     """Return the examples of ALOE's dialogues, split by profile; one for each rejected reply.
 
     Raises:
@@ -70,12 +72,24 @@ def aloe_reply_examples(path: Path, split: Split = "train") -> list[ReplyExample
     return [example for dialogue in dialogues for example in _aloe_examples(dialogue)]
 
 
-def pairs(examples: Sequence[ReplyExample]) -> list[ReplyExample]:
+def policy_pairs(corpus: Corpus, schema: ProfileSchema, split: Split = "train") -> list[PreferenceExample]:
+    """Return a pair for each single turn that a user put right: the gold facts against those that were inferred."""
+    found = []
+    for single in corpus.turns_of(split):
+        if single.turn.wrong:
+            profile = profile_of(single.profile, schema)
+            gold = infer_example(single.turn, profile, schema, "turn")
+            was = infer_example(replace(single.turn, facts=single.turn.wrong), profile, schema, "turn")
+            found.append(PreferenceExample("turn", gold.messages, gold.completion, was.completion, "infer"))
+    return found
+
+
+def pairs(examples: Sequence[PreferenceExample]) -> list[PreferenceExample]:
     """Return the examples that a preference can be learned from: those with a rejected reply that differs from the chosen one."""
     return [each for each in examples if each.rejected and each.rejected.strip() != each.completion.strip()]
 
 
-def _turn_examples(dialogue: LabelledDialogue, schema: ProfileSchema) -> Iterator[ReplyExample]:
+def _turn_examples(dialogue: LabelledDialogue, schema: ProfileSchema) -> Iterator[PreferenceExample]:
     profile, at = Profile(), START
     for session in dialogue.sessions:
         history: list[Message] = []
@@ -84,12 +98,12 @@ def _turn_examples(dialogue: LabelledDialogue, schema: ProfileSchema) -> Iterato
             if turn.response:
                 assessment = _assess(turn.utterance, (), profile, schema, dialogue.dialogue_id, at)
                 messages = _messages(assessment, profile, history, schema)
-                yield ReplyExample("turn", messages, turn.response, turn.rejected)
+                yield PreferenceExample("turn", messages, turn.response, turn.rejected)
                 history += [Message("user", turn.utterance), Message("assistant", turn.response)]
             at += timedelta(minutes=1)
 
 
-def _request_examples(dialogue: LabelledDialogue, schema: ProfileSchema) -> Iterator[ReplyExample]:
+def _request_examples(dialogue: LabelledDialogue, schema: ProfileSchema) -> Iterator[PreferenceExample]:
     profile = final_profile(dialogue, schema)
     at = START + timedelta(minutes=sum(map(len, dialogue.sessions)))
     for request in dialogue.requests:
@@ -97,7 +111,7 @@ def _request_examples(dialogue: LabelledDialogue, schema: ProfileSchema) -> Iter
         asks = assessment.decision is Decision.ANSWER_AND_ASK
         chosen = before_question(request.reference) if asks else request.reference
         if assessment.decision is not Decision.ASK and chosen:
-            yield ReplyExample("request", _messages(assessment, profile, (), schema), chosen, request.violating)
+            yield PreferenceExample("request", _messages(assessment, profile, (), schema), chosen, request.violating)
 
 
 def _assess(request: str, needs: Sequence[str], profile: Profile, schema: ProfileSchema, unit: str, at: datetime) -> Assessment:
@@ -125,13 +139,13 @@ def before_question(reply: str) -> str:
     return " ".join(kept)
 
 
-def _aloe_examples(dialogue: AloeDialogue) -> Iterator[ReplyExample]:
+def _aloe_examples(dialogue: AloeDialogue) -> Iterator[PreferenceExample]:
     history: list[Message] = []
     for index, turn in enumerate(dialogue.turns):
         if turn.preferred:
             at = START + timedelta(minutes=index)
             messages = tuple(build_messages(turn.utterance, _aloe_values(turn, at), history))
-            yield from (ReplyExample("aloe", messages, turn.preferred, each) for each in turn.rejected or (None,))
+            yield from (PreferenceExample("aloe", messages, turn.preferred, each) for each in turn.rejected or (None,))
         if turn.response:
             history += [Message("user", turn.utterance), Message("assistant", turn.response)]
 

@@ -161,12 +161,14 @@ def compose(corpus: Corpus, schema: ProfileSchema, *, seed: int, mixture: Mixtur
         infer_example(turn, _perturbed(turn, before, pool, rng), schema, origin, _asked(turn, schema, rng))
         for turn, before, origin in said
     ]
-    examples += [infer_example(*composer.turn(), schema, "bank") for _ in range(mix.bank_turns)]
-    examples += [composer.answer() for _ in range(mix.bank_answers)]
+    if corpus.bank:
+        examples += [infer_example(*composer.turn(), schema, "bank") for _ in range(mix.bank_turns)]
+        examples += [composer.answer() for _ in range(mix.bank_answers)]
     examples += [e for d in dialogues for e in _request_examples(d, schema)] * mix.request_epochs
     examples += [_twin_example(each, schema) for each in corpus.requests_of("train")] * mix.request_epochs
     examples += [composer.need(each) for each in corpus.needs * mix.request_epochs]
-    examples += [composer.request() for _ in range(mix.bank_requests)]
+    if corpus.bank:
+        examples += [composer.request() for _ in range(mix.bank_requests)]
     examples += _needless(dialogues, schema, rng, mix.needless_requests)
     rng.shuffle(examples)
     return examples

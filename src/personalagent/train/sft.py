@@ -28,7 +28,7 @@ from personalagent.bench.manifest import commit, file_sha256, prompt_hashes
 from personalagent.dialogue import Message
 from personalagent.llm.embedded import without_control_tokens
 from personalagent.train.optimizer import MasterAdamW
-from personalagent.train.replies import ReplyExample
+from personalagent.train.replies import PreferenceExample
 from personalagent.train.samples import PolicyExample
 
 END = "<|im_end|>"
@@ -89,7 +89,7 @@ def load_backbone(weights: Path, *, dtype: torch.dtype = torch.bfloat16) -> tupl
     return model, tokenizer
 
 
-def tokenise(examples: Sequence[PolicyExample | ReplyExample], tokenizer: Any, max_length: int) -> tuple[Dataset, int]:
+def tokenise(examples: Sequence[PolicyExample | PreferenceExample], tokenizer: Any, max_length: int) -> tuple[Dataset, int]:
     """Return rows of input_ids and completion_mask, and how many examples were too long."""
     rows, too_long = [], 0
     for example in examples:
@@ -146,7 +146,7 @@ def restore_adapter(model: Any, checkpoint: Path) -> None:
 
 
 def train(
-    examples: Sequence[PolicyExample | ReplyExample],
+    examples: Sequence[PolicyExample | PreferenceExample],
     *,
     weights: Path,
     output: Path,
@@ -261,7 +261,7 @@ def manifest_of_adapter(adapter: Path) -> Any:
     return {"adapter_sha256": file_sha256(adapter / "adapter_model.safetensors")}
 
 
-def examples_sha256(examples: Sequence[PolicyExample | ReplyExample]) -> str:
+def examples_sha256(examples: Sequence[PolicyExample | PreferenceExample]) -> str:
     """Return the hash that identifies a list of training examples."""
     digest = hashlib.sha256()
     for example in examples:
