@@ -38,6 +38,7 @@ HEAVY = {
     "ray": {"train"},
     "typer": {"cli"},
     "matplotlib": {"bench"},
+    "faker": {"datasets"},
     "mem0": {"bench"},
     "langmem": {"bench"},
     "langchain_core": {"bench"},

@@ -47,6 +47,9 @@ class Settings(BaseModel):
     adapter: str = Field("default", min_length=1)
     """The LoRA adapter of the embedded policy: `default` (the one shipped for the model), `none`, or the path of a GGUF file."""
 
+    responder_adapter: str = Field("none", min_length=1)
+    """The LoRA adapter of the embedded responder: `none`, or the path of a GGUF file."""
+
     embedded_threads: int | None = Field(None, ge=1)
     """Processor threads of the embedded model; by default one per processor, at most 8. Set fewer where other programs are busy."""
 

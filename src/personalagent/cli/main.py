@@ -21,10 +21,13 @@ from personalagent.cli import (
     chat,
     data,
     demo,
+    from_store,
     model,
     profile,
     replay,
+    review,
     train,
+    train_replies,
 )
 from personalagent.cli.doors import parse_settings
 from personalagent.cli.terminal import note
@@ -68,6 +71,8 @@ app.command()(chat.chat)
 app.command()(replay.replay)
 app.command()(demo.demo)
 app.command()(assess.assess)
+profile.app.command()(review.training)
+profile.app.command("review")(review.review)
 app.add_typer(profile.app, name="profile")
 app.add_typer(model.app, name="model")
 bench.app.command()(bench_asking.coldstart)
@@ -78,7 +83,9 @@ bench.app.command()(agreement.agreement)
 bench.app.command()(bench_suite.run)
 bench.app.command()(bench_suite.report)
 app.add_typer(bench.app, name="bench")
+data.app.command("from-store")(from_store.from_store)
 app.add_typer(data.app, name="data")
+train.app.command()(train_replies.dpo)
 app.add_typer(train.app, name="train")
 app.command()(admin.verify)
 app.command()(admin.doctor)

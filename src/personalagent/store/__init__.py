@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from personalagent.store.codec import dump_operations, dump_profile, parse_operations, parse_profile
+from personalagent.store.log import Logged
 from personalagent.store.records import EVERY_SLOT, AskState, Commit, Forgotten, InferenceState, SlotAsk, StoredTurn
 from personalagent.store.sql import Store
 from personalagent.store.verify import VerifyReport
@@ -13,6 +14,7 @@ __all__ = [
     "Commit",
     "Forgotten",
     "InferenceState",
+    "Logged",
     "SlotAsk",
     "Store",
     "StoredTurn",

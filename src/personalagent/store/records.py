@@ -36,6 +36,8 @@ class StoredTurn:
 
     session_id: str
     turn_index: int
+    said: int
+    """Place in the order of what the user said, edits included."""
     utterance: str
     response: str | None
     at: datetime

@@ -151,6 +151,7 @@ def stored_turn(row: RowMapping) -> StoredTurn:
     return StoredTurn(
         session_id=row["session_id"],
         turn_index=row["turn_index"],
+        said=row["said"],
         utterance=row["utterance"],
         response=row["response"],
         at=row["at"],

@@ -254,6 +254,42 @@ class Store:
         with self._database.reading() as connection:
             return {row.category: row.is_granted for row in connection.execute(query.order_by(consents.c.category))}
 
+    def set_training_consent(self, user_id: str, *, is_granted: bool) -> None:
+        """Keep that what the user said may be trained on, or that it may not (any more); nobody consents by default."""
+        at = self._clock() if is_granted else None
+        with self._database.writing() as connection:
+            lock_user(connection, user_id)
+            connection.execute(update(users).where(users.c.user_id == user_id).values(training_consent_at=at))
+
+    def training_consent(self, user_id: str) -> datetime | None:
+        """Return when the user consented to training; None where they have not, or withdrew it."""
+        with self._database.reading() as connection:
+            return connection.execute(select(users.c.training_consent_at).where(users.c.user_id == user_id)).scalar()
+
+    def mark_reviewed(self, user_id: str, session_id: str) -> None:
+        """Keep that what was learned in a session up to now is right, as far as it was neither edited nor forgotten.
+
+        Raises:
+            UsageError: there is no such session.
+        """
+        change = update(sessions).where(sessions.c.user_id == user_id, sessions.c.session_id == session_id)
+        with self._database.writing() as connection:
+            lock_user(connection, user_id)
+            if connection.execute(change.values(reviewed_at=self._clock())).rowcount == 0:
+                raise UsageError(f"expected a session of {user_id!r}, got {session_id!r}; `profile review` lists them")
+
+    def reviewed_sessions(self, user_id: str) -> dict[str, datetime]:
+        """Return the sessions that were reviewed, with the time until which they were."""
+        query = select(sessions.c.session_id, sessions.c.reviewed_at).where(sessions.c.user_id == user_id)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.where(sessions.c.reviewed_at.is_not(None)).order_by(sessions.c.session_id)).all()
+        return {row.session_id: row.reviewed_at for row in rows}
+
+    def log(self, user_id: str) -> tuple[Logged, ...]:
+        """Return a user's operations with their places in what the user said."""
+        with self._database.reading() as connection:
+            return read_log(connection, user_id)
+
     def record_ask(self, user_id: str, session_id: str, path: str, state: AskState) -> None:
         """Keep that a slot was asked for in a session, and what became of it."""
         with self._database.writing() as connection:

@@ -65,6 +65,7 @@ users = Table(
     Column("user_id", String(200), primary_key=True),
     Column("created_at", UtcTime, nullable=False),
     Column("last_said", Integer, nullable=False),
+    Column("training_consent_at", UtcTime),
 )
 
 sessions = Table(
@@ -73,6 +74,7 @@ sessions = Table(
     _of_user(),
     Column("session_id", String(200), primary_key=True),
     Column("created_at", UtcTime, nullable=False),
+    Column("reviewed_at", UtcTime),
 )
 
 turns = Table(
