@@ -17,7 +17,7 @@ config registry dialogue schema clauses
 profile
 llm store prompts rubrics parsing
 confidence inference elicitation shortlist sufficiency response
-agent judge datasets
+agent judge datasets edits sessions portable json_forms
 train bench integrations
 server
 cli

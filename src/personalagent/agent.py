@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from personalagent.config import Settings
 from personalagent.dialogue import Message
+from personalagent.edits import setting
 from personalagent.elicitation import (
     CALM_AFTER,
     Answer,
@@ -26,10 +27,10 @@ from personalagent.elicitation import (
     stops_asking,
 )
 from personalagent.errors import LLMError, UsageError
-from personalagent.inference import Gate, Inference, Notation, RefusalReason, infer, normalise
+from personalagent.inference import Gate, Inference, Notation, RefusalReason, infer
 from personalagent.llm.base import LLM, open_llm
 from personalagent.parsing import Fact, ParseOutcome
-from personalagent.profile import OpKind, Polarity, Profile, ProfileDelta, SlotOp, SlotValue, Source
+from personalagent.profile import Polarity, Profile, ProfileDelta, SlotOp, SlotValue, Source
 from personalagent.response import MAX_TOKENS, build_messages, with_question
 from personalagent.schema import ProfileSchema, Slot, load_schema
 from personalagent.store import EVERY_SLOT, AskState, Forgotten, Store
@@ -236,13 +237,8 @@ class PersonalAgent:
             SchemaError: the schema has no such slot.
             UsageError: the value is not one of the slot's type.
         """
-        slot = self.schema.slot(path)
-        normal = normalise(value, slot)
-        if normal is None:
-            allowed = f"one of {', '.join(slot.values)}" if slot.values else f"a value of type {slot.type}"
-            raise UsageError(f"expected {allowed} for {slot.path}, got {value!r}; give such a value, or forget the slot")
+        op = setting(self.schema, path, value, polarity=polarity, at=self._clock())
         await asyncio.to_thread(self.store.ensure_user, user_id)
-        op = SlotOp(OpKind.ADD, slot.path, normal, self._clock(), polarity, Source.EDITED, slot.cardinality)
         return await self._edit(user_id, (op,))
 
     async def forget(self, user_id: str, path: str, value: str = "") -> Forgotten:

@@ -16,17 +16,16 @@ from personalagent.cli.model import fetch_missing
 from personalagent.cli.terminal import emit, note, say, waiting
 from personalagent.cli.views import (
     attitude,
-    operation_json,
     operation_line,
     refusal_line,
     short,
     show_profile,
-    value_json,
     value_line,
 )
 from personalagent.datasets.replay import decode
 from personalagent.errors import PersonalAgentError, UsageError
 from personalagent.inference import RefusalReason
+from personalagent.json_forms import operation_json, value_json
 from personalagent.parsing import Fact, ParseOutcome
 from personalagent.store import AskState
 

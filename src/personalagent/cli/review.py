@@ -11,8 +11,8 @@ from personalagent.cli.doors import AsJson, UserId, open_profiles, refuse_unknow
 from personalagent.cli.terminal import emit, note, printable, say
 from personalagent.cli.views import operation_line
 from personalagent.errors import UsageError
-from personalagent.profile import SlotOp
-from personalagent.store import Store, StoredTurn
+from personalagent.sessions import session_diff, session_summary
+from personalagent.store import Store
 
 
 def training(
@@ -67,31 +67,19 @@ def review(
             for each in sessions:
                 say(f"{each['session_id']}: {each['turns']} turns, {each['not_reviewed']} not reviewed")
         else:
-            for turn, operations in _taught(store, user_id, session_id):
-                say(Text(printable(turn.utterance), style="bold"))
-                for op in operations:
+            for taught in session_diff(store, user_id, session_id).turns:
+                say(Text(printable(taught.turn.utterance), style="bold"))
+                for op in taught.operations:
                     say(Text("  ").append_text(operation_line(op)))
             say(f"{sessions[0]['not_reviewed']} turns not reviewed")
 
 
 def _session_json(store: Store, user_id: str, session_id: str) -> dict[str, object]:
-    until = store.reviewed_sessions(user_id).get(session_id)
-    turns = store.turns(user_id, session_id)
-    fresh = [turn for turn in turns if until is None or turn.at > until]
-    reviewed_at = until and until.isoformat(timespec="seconds")
-    return {"session_id": session_id, "turns": len(turns), "not_reviewed": len(fresh), "reviewed_at": reviewed_at}
-
-
-def _taught(store: Store, user_id: str, session_id: str) -> list[tuple[StoredTurn, list[SlotOp]]]:
-    operations = store.operations(user_id)
-    return [
-        (
-            turn,
-            [
-                op
-                for op in operations
-                if op.evidence and (op.evidence.session_id, op.evidence.turn_index) == (session_id, turn.turn_index)
-            ],
-        )
-        for turn in store.turns(user_id, session_id)
-    ]
+    summary = session_summary(store, user_id, session_id)
+    reviewed_at = summary.reviewed_at and summary.reviewed_at.isoformat(timespec="seconds")
+    return {
+        "session_id": session_id,
+        "turns": summary.turns,
+        "not_reviewed": summary.not_reviewed,
+        "reviewed_at": reviewed_at,
+    }
