@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -27,10 +27,11 @@ from personalagent.elicitation import (
     stops_asking,
 )
 from personalagent.errors import LLMError, UsageError
-from personalagent.inference import Gate, Inference, Notation, RefusalReason, infer
+from personalagent.inference import Gate, Inference, Notation, infer
 from personalagent.llm.base import LLM, open_llm
-from personalagent.parsing import Fact, ParseOutcome
+from personalagent.parsing import ParseOutcome
 from personalagent.profile import Polarity, Profile, ProfileDelta, SlotOp, SlotValue, Source
+from personalagent.reply import Learned, Reply
 from personalagent.response import MAX_TOKENS, build_messages, with_question
 from personalagent.schema import ProfileSchema, Slot, load_schema
 from personalagent.store import EVERY_SLOT, AskState, Forgotten, Store
@@ -40,55 +41,6 @@ T = TypeVar("T")
 
 DECLINES_A_SESSION = 2
 """After so many refusals in a session nothing more is asked in it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """What one turn taught the agent."""
-
-    session_id: str
-    turn_index: int
-    inference: Inference | None
-    """None where the policy could not be reached: the turn is queued."""
-    profile: Profile
-    """The profile after the turn, as the store holds it."""
-    error: LLMError | None = None
-    """Why the policy could not be reached."""
-    answer: Answer | None = None
-    """How the turn was read as a reply, where the agent had just asked for something."""
-
-    @property
-    def values(self) -> tuple[SlotValue, ...]:
-        """Return the slot values that the turn added or changed."""
-        if self.inference is None:
-            return ()
-        changed = {(op.path, op.value) for op in self.inference.delta.operations}
-        return tuple(value for value in self.profile if (value.path, value.value) in changed)
-
-    @property
-    def withheld(self) -> tuple[Fact, ...]:
-        """Return the sensitive facts that wait for the user's consent."""
-        refusals = self.inference.refusals if self.inference else ()
-        return tuple(refusal.fact for refusal in refusals if refusal.reason is RefusalReason.NO_CONSENT)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The agent's response to one utterance, and why it is what it is."""
-
-    text: str
-    """Answer and question together, as the user reads them."""
-    question: str | None
-    used: tuple[SlotValue, ...]
-    """The preferences that the responder was given."""
-    learned: tuple[SlotValue, ...]
-    withheld: tuple[Fact, ...]
-    """Sensitive facts that are kept only after ``PersonalAgent.grant``."""
-    assessment: Assessment | None
-    """None where the policy could not be reached."""
-    inference: Inference | None
-    session_id: str
-    turn_index: int
 
 
 class PersonalAgent:
@@ -138,7 +90,7 @@ class PersonalAgent:
         answer = await self._answer(user_id, text, learned, assessment, used)
         await asyncio.to_thread(self.store.set_response, user_id, learned.session_id, learned.turn_index, answer)
         if assessment is not None and assessment.ask_for is not None:
-            await asyncio.to_thread(self.store.record_ask, user_id, learned.session_id, assessment.ask_for, AskState.ASKED)
+            await self.note_asked(user_id, learned.session_id, assessment.ask_for)
         return Reply(
             text=answer,
             question=assessment.question if assessment else None,
@@ -167,13 +119,40 @@ class PersonalAgent:
         if not text.strip():
             raise UsageError("expected something that the user said, got an empty text; send at least one word")
         session_id = await self._session(user_id, session_id)
-        turn_index = await asyncio.to_thread(self.store.append_turn, user_id, session_id, text, at=self._clock())
-        return await self._infer_stored(user_id, session_id, turn_index, text)
+        at = self._clock()
+        turn_index = await asyncio.to_thread(self.store.append_turn, user_id, session_id, text, at=at)
+        return await self._infer_stored(user_id, session_id, turn_index, text, at)
+
+    async def keep(self, user_id: str, text: str, *, session_id: str, message_key: str | None = None) -> int:
+        """Keep one utterance and queue its inference in the same transaction; return the turn's index.
+
+        A ``message_key`` that the session had before adds nothing: a client sent the same message again.
+
+        Raises:
+            UsageError: an id cannot be kept.
+            StoreError: the database cannot be used.
+        """
+        await asyncio.to_thread(self.store.start_session, user_id, session_id)
+        return await asyncio.to_thread(
+            self.store.append_turn, user_id, session_id, text, at=self._clock(), enqueue=True, message_key=message_key
+        )
+
+    async def infer_kept(self, user_id: str, session_id: str, turn_index: int) -> Learned | None:
+        """Infer a turn that was kept; None where that was done before."""
+        pending = await asyncio.to_thread(self.store.pending_turns, user_id)
+        for turn in pending:
+            if (turn.session_id, turn.turn_index) == (session_id, turn_index):
+                return await self._infer_stored(user_id, session_id, turn_index, turn.utterance, turn.at)
+        return None
+
+    async def note_asked(self, user_id: str, session_id: str, path: str) -> None:
+        """Keep that a slot was asked for just now, so that what the user says next is read as the reply."""
+        await asyncio.to_thread(self.store.record_ask, user_id, session_id, path, AskState.ASKED, at=self._clock())
 
     async def catch_up(self, user_id: str) -> tuple[Learned, ...]:
         """Infer the turns that were queued, oldest first."""
         pending = await asyncio.to_thread(self.store.pending_turns, user_id)
-        return tuple([await self._infer_stored(user_id, t.session_id, t.turn_index, t.utterance) for t in pending])
+        return tuple([await self._infer_stored(user_id, t.session_id, t.turn_index, t.utterance, t.at) for t in pending])
 
     async def assess(self, user_id: str, request: str, *, session_id: str | None = None) -> Assessment:
         """Decide whether what is known about the user is enough for a request, and what to ask if it is not.
@@ -205,6 +184,17 @@ class PersonalAgent:
             notation=self.notation,
             now=self._clock(),
         )
+
+    async def assess_kept(self, user_id: str, text: str, *, session_id: str) -> Assessment | None:
+        """Assess a request whose turn may not be inferred yet; None for a reply to a question, which gets no second one.
+
+        Raises:
+            LLMError: the policy could not be reached.
+        """
+        asked = await asyncio.to_thread(self._asked_slot, user_id, session_id, self._clock())
+        if asked is not None and read_answer(text, asked).kind is not AnswerKind.OTHER:
+            return None
+        return await self.assess(user_id, text, session_id=session_id)
 
     async def profile(self, user_id: str) -> Profile:
         """Return what is known about a user; empty for a new one."""
@@ -260,11 +250,11 @@ class PersonalAgent:
         self._current[user_id] = await asyncio.to_thread(self.store.start_session, user_id, wanted)
         return self._current[user_id]
 
-    async def _infer_stored(self, user_id: str, session_id: str, turn_index: int, text: str) -> Learned:
+    async def _infer_stored(self, user_id: str, session_id: str, turn_index: int, text: str, said_at: datetime) -> Learned:
         """Infer a turn that is on disk and commit what it reveals; what the policy cannot do now stays queued."""
         profile = await self.profile(user_id)
         consent = await asyncio.to_thread(self._consent, user_id)
-        asked = await asyncio.to_thread(self._asked_slot, user_id, session_id)
+        asked = await asyncio.to_thread(self._asked_slot, user_id, session_id, said_at)
         answer = read_answer(text, asked) if asked else None
         inference = Inference(ParseOutcome.OK, ProfileDelta())
         try:
@@ -313,9 +303,10 @@ class PersonalAgent:
                 messages += [Message("user", turn.utterance), Message("assistant", turn.response)]
         return messages
 
-    def _asked_slot(self, user_id: str, session_id: str) -> Slot | None:
-        """Return the slot that the last reply of a session asked for."""
+    def _asked_slot(self, user_id: str, session_id: str, said_at: datetime) -> Slot | None:
+        """Return the slot that the last reply of a session asked for; what was said before the question is no reply to it."""
         asks = [ask for ask in self.store.asks(user_id) if ask.session_id == session_id and ask.state is AskState.ASKED]
+        asks = [ask for ask in asks if ask.at <= said_at]
         return self.schema.find(asks[-1].path) if asks else None
 
     def _rules(self, user_id: str, session_id: str | None) -> AskRules:

@@ -9,7 +9,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -85,6 +85,24 @@ class Settings(BaseModel):
 
     questions_per_session: int = Field(3, ge=0)
     """How many clarifying questions the agent may ask in one session."""
+
+    learn_mode: Literal["after", "before"] = "after"
+    """When the server infers what a message reveals: `after` it answered, in the background, or `before` it answers."""
+
+    question_wait_s: float = Field(0.5, ge=0)
+    """How long the server holds the end of an answer, in seconds, for the policy to say whether a question follows."""
+
+    trusted_user_header: str | None = Field(None, min_length=1)
+    """A header in which a trusted chat UI names the user to the server, e.g. `X-OpenWebUI-User-Id`; read with service keys only."""
+
+    max_body_bytes: int = Field(10_000_000, ge=1)
+    """The longest request that the server reads; a longer one is answered with 413."""
+
+    max_in_flight: int = Field(1_000, ge=1)
+    """Requests that the server works on at once; more are answered with 503 and Retry-After."""
+
+    drain_s: float = Field(30.0, gt=0)
+    """How long the server lets answers finish when it is told to stop, in seconds."""
 
     consent: tuple[str, ...] = ("ask",)
     """Which sensitive categories may be kept: `ask` the user first, `all`, `none`, or category names separated by commas."""

@@ -205,6 +205,12 @@ async def assess(
     )
 
 
+def assess_without_policy(request: str, profile: Profile, schema: ProfileSchema) -> Assessment:
+    """Return what can be told of a request at once: the slots that requests like it needed. It asks for nothing. Pure."""
+    likely = likely_slots(clip(request, MAX_UTTERANCE_TOKENS["compact"])[0], schema)
+    return replace(decide(request, (), profile, AskRules()), likely=tuple(slot.path for slot in likely))
+
+
 def decide(
     request: str,
     needs: Sequence[Slot],

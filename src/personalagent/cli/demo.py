@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from personalagent.agent import Learned, PersonalAgent, Reply
+from personalagent.agent import PersonalAgent
 from personalagent.cli.assess import show_assessment
 from personalagent.cli.chat import reply_json
 from personalagent.cli.doors import AsJson, Run, open_agent, settings_of
@@ -19,6 +19,7 @@ from personalagent.cli.terminal import emit, say, waiting
 from personalagent.cli.views import show_profile, turn_json, value_line
 from personalagent.datasets.replay import ReplayDialogue, parse_dialogues
 from personalagent.json_forms import profile_json
+from personalagent.reply import Learned, Reply
 
 USER = "demo"
 

@@ -9,11 +9,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from personalagent.agent import Learned
 from personalagent.cli.terminal import out, printable, say
 from personalagent.inference import Inference, Refusal
 from personalagent.json_forms import operation_json
 from personalagent.profile import OpKind, Polarity, Profile, SlotOp, SlotValue
+from personalagent.reply import Learned
 from personalagent.schema import ProfileSchema
 
 _SIGNS = {OpKind.ADD: "+", OpKind.UPDATE: "~", OpKind.RETRACT: "-", OpKind.CONFIRM: "=", OpKind.FORGET: "x"}

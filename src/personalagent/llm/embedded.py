@@ -22,7 +22,7 @@ from personalagent.dialogue import Message
 from personalagent.errors import ConfigError, LLMError, LLMRefused, ModelLoadError, ModelMissingError
 from personalagent.llm.base import Embedding, LLMRole
 from personalagent.llm.models import find_model, model_name
-from personalagent.llm.openai import Body, OpenAICompatibleLLM
+from personalagent.llm.openai import Body, Endpoint, OpenAICompatibleLLM
 
 if TYPE_CHECKING:
     import xllamacpp
@@ -138,6 +138,11 @@ class EmbeddedLLM(OpenAICompatibleLLM):
             self._server = _acquire(self._key)
             self._base_url = f"{self._server.address}/v1"
             self._api_key = self._server.api_key
+
+    def endpoint(self) -> Endpoint:
+        """Return the embedded server's address; starts it where it does not run yet."""
+        self.start()
+        return replace(super().endpoint(), is_embedded=True)
 
     async def aclose(self) -> None:
         """Close the connections; the server stops with its last user."""

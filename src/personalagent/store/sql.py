@@ -290,15 +290,17 @@ class Store:
         with self._database.reading() as connection:
             return read_log(connection, user_id)
 
-    def record_ask(self, user_id: str, session_id: str, path: str, state: AskState) -> None:
+    def record_ask(self, user_id: str, session_id: str, path: str, state: AskState, *, at: datetime | None = None) -> None:
         """Keep that a slot was asked for in a session, and what became of it."""
         with self._database.writing() as connection:
             lock_user(connection, user_id)
-            self._put_ask(connection, user_id, session_id, path, state)
+            self._put_ask(connection, user_id, session_id, path, state, at)
 
-    def _put_ask(self, connection: Connection, user_id: str, session_id: str, path: str, state: AskState) -> None:
+    def _put_ask(
+        self, connection: Connection, user_id: str, session_id: str, path: str, state: AskState, at: datetime | None = None
+    ) -> None:
         key = {"user_id": user_id, "session_id": session_id, "path": path}
-        put(connection, slot_asks, key, state=state.value, at=self._clock())
+        put(connection, slot_asks, key, state=state.value, at=at or self._clock())
 
     def asks(self, user_id: str) -> tuple[SlotAsk, ...]:
         """Return every slot that was asked for, oldest first; one that was declined must not be asked again."""
