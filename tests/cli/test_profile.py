@@ -97,7 +97,7 @@ def test_a_user_nobody_knows_is_not_an_empty_profile(cli: Cli) -> None:
 def test_diff_is_what_one_session_changed(cli: Cli, script: Callable[..., None], tmp_path: Path) -> None:
     cli("profile", "edit", "alice", "location.city", "Faro")
     for name, city, said in (("first", "Lisbon", "I live in Lisbon"), ("second", "Porto", "I moved to Porto")):
-        script("policy", facts(f"basic_demographics.location.city | add | neutral | {city} | {said}"))
+        script("policy", facts(f"geography_environment.location.city | add | neutral | {city} | {said}"))
         file = tmp_path / f"{name}.json"
         file.write_text(json.dumps([{"role": "user", "content": said}]))
         cli("replay", str(file), "--user", "alice")
