@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import Path
 
 from personalagent.json_forms import diff_json
-from personalagent.server import wire
+from personalagent.server import wire_sessions
 from personalagent.server.problem import RestError
 from personalagent.server.rest_access import Cursor, Limit, Reader, read_cursor, rest_router, write_cursor
 from personalagent.sessions import session_diff, session_summary
@@ -17,8 +17,8 @@ from personalagent.sessions import session_diff, session_summary
 router = rest_router("sessions")
 
 
-@router.get("/sessions", response_model=wire.Sessions)
-async def get_sessions(reader: Reader, limit: Limit = 100, cursor: Cursor = None) -> wire.Sessions:
+@router.get("/sessions", response_model=wire_sessions.Sessions)
+async def get_sessions(reader: Reader, limit: Limit = 100, cursor: Cursor = None) -> wire_sessions.Sessions:
     """Return the user's sessions, oldest first, page by page."""
     ids = await asyncio.to_thread(reader.store.session_ids, reader.user_id)
     start = 0
@@ -29,18 +29,18 @@ async def get_sessions(reader: Reader, limit: Limit = 100, cursor: Cursor = None
         start = ids.index(last) + 1
     page = ids[start : start + limit]
     found = [await asyncio.to_thread(session_summary, reader.store, reader.user_id, each) for each in page]
-    return wire.Sessions(
-        sessions=[wire.Session(**asdict(each)) for each in found],
+    return wire_sessions.Sessions(
+        sessions=[wire_sessions.Session(**asdict(each)) for each in found],
         next_cursor=write_cursor(page[-1]) if start + limit < len(ids) else None,
     )
 
 
-@router.get("/sessions/{session_id:path}", response_model=wire.SessionDiff)
+@router.get("/sessions/{session_id:path}", response_model=wire_sessions.SessionDiff)
 async def get_session(
     reader: Reader, session_id: Annotated[str, Path(description="The session's id.", examples=["s1"])]
-) -> wire.SessionDiff:
+) -> wire_sessions.SessionDiff:
     """Return a session's turns with what each taught, and the profile before and after (P_old, P_new)."""
     if session_id not in await asyncio.to_thread(reader.store.session_ids, reader.user_id):
         raise RestError(404, "expected a session of this user, got no such session; GET /sessions lists them")
     diff = await asyncio.to_thread(session_diff, reader.store, reader.user_id, session_id)
-    return wire.SessionDiff.model_validate(diff_json(reader.user_id, diff))
+    return wire_sessions.SessionDiff.model_validate(diff_json(reader.user_id, diff))

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonValue
 
 from personalagent.portable import FORMAT
 from personalagent.profile import Cardinality, OpKind, Polarity, SlotOp, Source
@@ -14,7 +15,7 @@ from personalagent.sufficiency import Decision
 
 MAX_TEXT = 20_000
 _QUOTE = {"quote": "I love Thai food", "session_id": "s1", "turn_index": 0}
-_VALUE: dict[str, Any] = {
+VALUE_EXAMPLE: dict[str, Any] = {
     "slot": "consumption_lifestyle.diet.cuisines",
     "value": "Thai",
     "polarity": "like",
@@ -39,18 +40,20 @@ _CHANGE: dict[str, Any] = {"said": 7, "position": 0, **_OPERATION}
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
 
 
-def _example(**fields: object) -> ConfigDict:
+def example(**fields: JsonValue) -> ConfigDict:
+    """Return the settings of a shape that is sent, with an example of it."""
     return ConfigDict(json_schema_extra={"examples": [fields]}, use_attribute_docstrings=True)
 
 
-def _request(**fields: object) -> ConfigDict:
+def request(**fields: JsonValue) -> ConfigDict:
+    """Return the settings of a shape that is received, with an example of it; unknown fields are refused."""
     return ConfigDict(json_schema_extra={"examples": [fields]}, use_attribute_docstrings=True, extra="forbid")
 
 
 class Problem(BaseModel):
     """What went wrong (RFC 9457)."""
 
-    model_config = _example(
+    model_config = example(
         type="urn:personalagent:problem:stale-version",
         title="Precondition Failed",
         status=412,
@@ -70,7 +73,7 @@ class Problem(BaseModel):
 class Evidence(BaseModel):
     """The user's own words that prove a value."""
 
-    model_config = _example(**_QUOTE)
+    model_config = example(**_QUOTE)
 
     quote: str
     session_id: str
@@ -80,7 +83,7 @@ class Evidence(BaseModel):
 class SlotValue(BaseModel):
     """One value of one slot, with what proves it."""
 
-    model_config = _example(**_VALUE)
+    model_config = example(**VALUE_EXAMPLE)
 
     slot: str
     """``category.group.slot``."""
@@ -97,7 +100,7 @@ class SlotValue(BaseModel):
 class Profile(BaseModel):
     """What is known about a user."""
 
-    model_config = _example(user_id="alice", profile_version=7, profile=[_VALUE], history=[])
+    model_config = example(user_id="alice", profile_version=7, profile=[VALUE_EXAMPLE], history=[])
 
     user_id: str
     profile_version: int
@@ -110,7 +113,7 @@ class Profile(BaseModel):
 class SetValue(BaseModel):
     """A value to set; in a slot of one value it replaces the old one."""
 
-    model_config = _request(slot="location.city", value="Porto", polarity="neutral")
+    model_config = request(slot="location.city", value="Porto", polarity="neutral")
 
     slot: Text
     """``category.group.slot``, or ``group.slot``."""
@@ -121,7 +124,7 @@ class SetValue(BaseModel):
 class ForgetValue(BaseModel):
     """A value to erase as if it had never been said."""
 
-    model_config = _request(slot="diet.cuisines", value="Thai")
+    model_config = request(slot="diet.cuisines", value="Thai")
 
     slot: Text
     value: str = Field("", max_length=MAX_TEXT)
@@ -131,9 +134,7 @@ class ForgetValue(BaseModel):
 class ProfilePatch(BaseModel):
     """Values to set, all of them or none, and then values to erase, one after the other."""
 
-    model_config = _request(
-        set=[{"slot": "location.city", "value": "Porto"}], forget=[{"slot": "diet.cuisines", "value": "Thai"}]
-    )
+    model_config = request(set=[{"slot": "location.city", "value": "Porto"}], forget=[{"slot": "diet.cuisines", "value": "Thai"}])
 
     set: list[SetValue] = Field(default_factory=list, max_length=200)
     forget: list[ForgetValue] = Field(default_factory=list, max_length=20)
@@ -142,7 +143,7 @@ class ProfilePatch(BaseModel):
 class Operation(BaseModel):
     """One change of one slot, as the log has it."""
 
-    model_config = _example(**_OPERATION)
+    model_config = example(**_OPERATION)
 
     op: OpKind
     path: str
@@ -162,7 +163,7 @@ class Operation(BaseModel):
 class LoggedOperation(Operation):
     """An operation with its place in the log."""
 
-    model_config = _example(**_CHANGE)
+    model_config = example(**_CHANGE)
 
     said: int
     """Place of the turn or edit in what the user said."""
@@ -178,7 +179,7 @@ class LoggedOperation(Operation):
 class History(BaseModel):
     """A page of the log, oldest first."""
 
-    model_config = _example(operations=[_CHANGE], next_cursor="NwAw")
+    model_config = example(operations=[_CHANGE], next_cursor="NwAw")
 
     operations: list[LoggedOperation]
     next_cursor: str | None
@@ -188,7 +189,7 @@ class History(BaseModel):
 class Change(BaseModel):
     """What a request changed; the new version is also the ETag."""
 
-    model_config = _example(profile_version=8, operations=[_OPERATION], erased=0)
+    model_config = example(profile_version=8, operations=[_OPERATION], erased=0)
 
     profile_version: int
     operations: list[Operation]
@@ -200,7 +201,7 @@ class Change(BaseModel):
 class Erased(BaseModel):
     """What was erased."""
 
-    model_config = _example(profile_version=9, operations=1, turns=1, also_in=[], is_scrubbed=True)
+    model_config = example(profile_version=9, operations=1, turns=1, also_in=[], is_scrubbed=True)
 
     profile_version: int
     operations: int
@@ -212,89 +213,10 @@ class Erased(BaseModel):
     """Whether the bytes are gone from disk now; if not, another process reads, and they go when it ends."""
 
 
-class Session(BaseModel):
-    """A session in a list."""
-
-    model_config = _example(session_id="s1", turns=4, not_reviewed=4, reviewed_at=None, started_at="2026-03-01T12:00:00Z")
-
-    session_id: str
-    turns: int
-    not_reviewed: int
-    reviewed_at: datetime | None
-    started_at: datetime | None
-
-
-class Sessions(BaseModel):
-    """A page of a user's sessions, oldest first."""
-
-    model_config = _example(
-        sessions=[{"session_id": "s1", "turns": 4, "not_reviewed": 4, "reviewed_at": None, "started_at": "2026-03-01T12:00:00Z"}],
-        next_cursor=None,
-    )
-
-    sessions: list[Session]
-    next_cursor: str | None
-
-
-class TaughtOperation(BaseModel):
-    """What a turn taught, with the words that prove it."""
-
-    model_config = _example(
-        slot="consumption_lifestyle.diet.cuisines", value="Thai", polarity="like", op="add", quote="I love Thai food"
-    )
-
-    slot: str
-    value: str
-    polarity: Polarity
-    op: OpKind
-    quote: str | None
-
-
-class Turn(BaseModel):
-    """One turn of a session, with what it taught."""
-
-    model_config = _example(
-        turn_index=0, at="2026-03-01T12:00:00Z", utterance="I love Thai food", response="Noted.", inference="done", operations=[]
-    )
-
-    turn_index: int
-    at: datetime
-    utterance: str
-    response: str | None
-    inference: Literal["pending", "done"]
-    operations: list[TaughtOperation]
-
-
-class Changed(BaseModel):
-    """A value that holds before and after a session, and how it changed."""
-
-    model_config = _example(before=_VALUE, after={**_VALUE, "confirmed_at": "2026-03-02T09:00:00Z"})
-
-    before: SlotValue
-    after: SlotValue
-
-
-class SessionDiff(BaseModel):
-    """A session, and the profile before and after what it taught (P_old, P_new)."""
-
-    model_config = _example(
-        user_id="alice", session_id="s1", turns=[], old=[], new=[_VALUE], added=[_VALUE], removed=[], changed=[]
-    )
-
-    user_id: str
-    session_id: str
-    turns: list[Turn]
-    old: list[SlotValue]
-    new: list[SlotValue]
-    added: list[SlotValue]
-    removed: list[SlotValue]
-    changed: list[Changed]
-
-
 class ReviewQueue(BaseModel):
     """Values that were inferred and that the user neither confirmed nor repeated nor edited."""
 
-    model_config = _example(user_id="alice", profile_version=7, values=[_VALUE])
+    model_config = example(user_id="alice", profile_version=7, values=[VALUE_EXAMPLE])
 
     user_id: str
     profile_version: int
@@ -304,7 +226,7 @@ class ReviewQueue(BaseModel):
 class Verdict(BaseModel):
     """What the user says about an inferred value; what is rejected no longer holds, but is not erased."""
 
-    model_config = _request(slot="consumption_lifestyle.diet.cuisines", value="Thai", verdict="confirm")
+    model_config = request(slot="consumption_lifestyle.diet.cuisines", value="Thai", verdict="confirm")
 
     slot: Text
     value: Text
@@ -314,7 +236,7 @@ class Verdict(BaseModel):
 class Review(BaseModel):
     """Verdicts, kept all together or not at all."""
 
-    model_config = _request(verdicts=[{"slot": "diet.cuisines", "value": "Thai", "verdict": "confirm"}])
+    model_config = request(verdicts=[{"slot": "diet.cuisines", "value": "Thai", "verdict": "confirm"}])
 
     verdicts: list[Verdict] = Field(min_length=1, max_length=200)
 
@@ -322,7 +244,7 @@ class Review(BaseModel):
 class Consents(BaseModel):
     """What the user allowed to be kept; null where they were not asked."""
 
-    model_config = _example(user_id="alice", categories={"health_wellbeing": True}, training=False)
+    model_config = example(user_id="alice", categories={"health_wellbeing": True}, training=False)
 
     user_id: str
     categories: dict[str, bool | None]
@@ -334,7 +256,7 @@ class Consents(BaseModel):
 class Consent(BaseModel):
     """A consent, given or taken back."""
 
-    model_config = _request(is_granted=True)
+    model_config = request(is_granted=True)
 
     is_granted: bool
 
@@ -360,7 +282,7 @@ class Export(BaseModel):
 class AssessRequest(BaseModel):
     """A request of the user, to be assessed and not answered."""
 
-    model_config = _request(request="Any ideas for dinner tonight?", session_id="s1")
+    model_config = request(request="Any ideas for dinner tonight?", session_id="s1")
 
     request: Text
     session_id: str | None = None
@@ -370,7 +292,7 @@ class AssessRequest(BaseModel):
 class NotAsked(BaseModel):
     """A missing slot, and why it is not asked for."""
 
-    model_config = _example(slot="consumption_lifestyle.diet.pattern", reason="declined")
+    model_config = example(slot="consumption_lifestyle.diet.pattern", reason="declined")
 
     slot: str
     reason: str
@@ -379,12 +301,12 @@ class NotAsked(BaseModel):
 class Assessment(BaseModel):
     """What a request needs, what of it is known, and what the agent would do."""
 
-    model_config = _example(
+    model_config = example(
         user_id="alice",
         request="Any ideas for dinner tonight?",
         needs=["consumption_lifestyle.diet.cuisines", "consumption_lifestyle.diet.pattern"],
         probabilities=[0.9, 0.7],
-        known=[_VALUE],
+        known=[VALUE_EXAMPLE],
         stale=[],
         missing=["consumption_lifestyle.diet.pattern"],
         decision="answer_and_ask",
