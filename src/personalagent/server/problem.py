@@ -6,6 +6,7 @@ Every problem says what was expected, what came and what to do; ``type`` is a UR
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -17,7 +18,6 @@ from starlette.exceptions import HTTPException
 
 from personalagent.errors import (
     Conflict,
-    EnvironmentProblem,
     LLMError,
     LLMTimeout,
     ModelError,
@@ -47,15 +47,14 @@ _NAMES = {
     503: "unavailable",
     504: "model-too-slow",
 }
-_STATUS: tuple[tuple[type[PersonalAgentError], int], ...] = (
-    (Conflict, 412),
-    (UsageError, 422),
-    (LLMTimeout, 504),
-    (LLMError, 502),
-    (ModelError, 503),
-    (StoreError, 503),
-    (EnvironmentProblem, 503),
+_STATUS: tuple[tuple[type[PersonalAgentError], int, str], ...] = (
+    (LLMTimeout, 504, "the model that infers to answer in time, got nothing"),
+    (LLMError, 502, "the model that infers to answer, got an error"),
+    (ModelError, 503, "the model to be there, got an error"),
+    (StoreError, 503, "the database to work, got an error"),
+    (PersonalAgentError, 500, "an answer, got an error inside the server"),
 )
+"""What is told of an error that is not the caller's: its own message may name files and hosts, so it goes to the log."""
 
 
 class RestError(Exception):
@@ -84,7 +83,7 @@ def problem(
 
 
 def problem_of(error: Exception) -> Response:
-    """Return the problem document of an exception; one that nobody foresaw is logged by its type and answered 500."""
+    """Return the problem document of an exception; what is not the caller's is told in the log, one that nobody foresaw without its words."""
     if isinstance(error, RestError):
         return problem(error.status, error.detail, name=error.name)
     if isinstance(error, RequestValidationError):
@@ -94,11 +93,22 @@ def problem_of(error: Exception) -> Response:
         )
     if isinstance(error, HTTPException):
         return problem(error.status_code, str(error.detail), headers=error.headers)
-    if isinstance(error, PersonalAgentError):
-        status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-        return problem(status, str(error), headers={"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None)
-    _log.error("a REST route failed: %s", type(error).__name__)
-    return problem(500, "expected an answer, got an error inside the server; its operator finds it in the log")
+    if isinstance(error, Conflict):
+        return problem(412, str(error))
+    if isinstance(error, UsageError):
+        return problem(422, str(error))
+    for kind, status, expected in _STATUS:
+        if isinstance(error, kind):
+            _log.error("a REST route answered %d: %s", status, error)
+            return _not_yours(status, expected)
+    trace = "".join(traceback.format_tb(error.__traceback__))
+    _log.error("a REST route failed: %s\n%s", type(error).__name__, trace)
+    return _not_yours(500, _STATUS[-1][2])
+
+
+def _not_yours(status: int, expected: str) -> Response:
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
+    return problem(status, f"expected {expected}; try again later, its operator finds the reason in the log", headers=headers)
 
 
 class ProblemRoute(APIRoute):

@@ -17,11 +17,16 @@ from personalagent.agent import PersonalAgent
 from personalagent.server.auth import Principal, Scope, require, visible_user
 from personalagent.server.problem import NO_SUCH_USER, PROBLEMS, ProblemRoute, RestError
 from personalagent.store import Store
+from personalagent.store.rows import MAX_ID
 
 MAX_PAGE = 500
+PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
 _ETAG = re.compile(r'\s*(?:W/)?"(\d+)"\s*')
 
-UserId = Annotated[str, Path(description="The user's id, as the application names them.", examples=["alice"])]
+UserId = Annotated[
+    str,
+    Path(description="The user's id, as the application names them.", examples=["alice"], max_length=MAX_ID, pattern=PRINTABLE),
+]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many rows at most.")]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before; the first page when left out.")]
 IfMatch = Annotated[

@@ -14,7 +14,7 @@ from personalagent.store import Logged
 from personalagent.sufficiency import Decision
 
 MAX_TEXT = 20_000
-_QUOTE = {"quote": "I love Thai food", "session_id": "s1", "turn_index": 0}
+_QUOTE: dict[str, Any] = {"quote": "I love Thai food", "session_id": "s1", "turn_index": 0}
 VALUE_EXAMPLE: dict[str, Any] = {
     "slot": "consumption_lifestyle.diet.cuisines",
     "value": "Thai",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,16 @@ from tests.server.rest.conftest import CUISINES, Server
 
 CITY = {"set": [{"slot": "location.city", "value": "Porto"}]}
 VERDICTS = {"verdicts": [{"slot": CUISINES, "value": "Thai", "verdict": "confirm"}]}
+IMPORT: dict[str, Any] = {"format": "personalagent.profile/1", "user_id": "x", "exported_at": "now", "operations": []}
+OPERATION = {
+    "op": "add",
+    "path": CUISINES,
+    "value": "Thai",
+    "at": "2026-03-01T12:00:00Z",
+    "polarity": "like",
+    "source": "edited",
+    "cardinality": "many",
+}
 READS = [
     ("GET", "/profile", None),
     ("GET", "/history", None),
@@ -36,7 +47,7 @@ CHANGES = [
 CREATES: list[tuple[str, str, Any]] = [
     ("PATCH", "/profile", CITY),
     ("PUT", "/consents/training", {"is_granted": True}),
-    ("POST", "/import", {"format": "personalagent.profile/1", "user_id": "x", "exported_at": "now", "operations": []}),
+    ("POST", "/import", IMPORT),
 ]
 EVERY = [*READS, *CHANGES, *CREATES]
 
@@ -151,3 +162,49 @@ def test_a_broken_database_is_a_problem_that_says_when_to_come_back(server: Serv
     answer = server.client.get("/alice/profile")
     assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
     assert int(answer.headers["Retry-After"]) > 0
+    assert str(tmp_path) not in answer.text
+
+
+NUL = {"set": [{"slot": "location.city", "value": "Po\0rto"}]}
+HALF = '{"set": [{"slot": "location.city", "value": "\\ud800"}]}'
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content"),
+    [
+        ("PATCH", "/alice/profile", json.dumps(NUL)),
+        ("PATCH", "/alice/profile", HALF),
+        ("PATCH", "/alice/profile", "{" * 50_000),
+        ("PATCH", "/alice/profile", b"\xff\xfe"),
+        ("POST", "/alice/import", json.dumps({**IMPORT, "operations": [{**OPERATION, "value": "Po\0rto"}]})),
+        ("POST", "/alice/import", json.dumps({**IMPORT, "operations": [{**OPERATION, "at": "2026-03-01T12:00:00"}]})),
+        ("PATCH", "/al%00ice/profile", json.dumps(CITY)),
+        ("PATCH", "/" + "a" * 201 + "/profile", json.dumps(CITY)),
+        ("GET", "/al%00ice/profile", ""),
+    ],
+)
+def test_text_that_no_database_keeps_is_refused_and_changes_nothing(
+    server: Server, method: str, path: str, content: str | bytes
+) -> None:
+    answer = server.client.request(method, path, content=content, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert [user_id for user_id in server.store.users() if len(server.store.load_profile(user_id))] == []
+
+
+@pytest.mark.parametrize("strange", ["' OR '1'='1", "%27%20UNION%20SELECT", "*", "..%2Falice", "alice%00", "ALICE", "{{7*7}}"])
+def test_an_id_is_compared_and_never_read_as_anything_else(server: Server, strange: str) -> None:
+    server.say("I love Thai food", "Thai")
+    answer = server.client.get(f"/{strange}/profile")
+    assert answer.status_code in (404, 422)
+    assert "Thai" not in answer.text
+
+
+def test_a_user_of_another_tenant_is_another_user(server: Server) -> None:
+    secret, _ = server.store.create_key("acme", (Scope.PROFILE_READ, Scope.PROFILE_WRITE))
+    theirs = {"Authorization": f"Bearer {secret}"}
+    server.say("I love Thai food", "Thai")
+    assert server.client.get("/alice/profile", headers=theirs).status_code == 404
+    assert server.client.patch("/alice/profile", json=CITY, headers=theirs).status_code == 200
+    assert [value["value"] for value in server.client.get("/alice/profile", headers=theirs).json()["profile"]] == ["Porto"]
+    assert server.client.delete("/alice", headers=theirs).status_code == 204
+    assert [value.value for value in server.store.load_profile("alice")] == ["Thai"]
