@@ -38,7 +38,7 @@ class SessionDiff:
     session_id: str
     turns: tuple[TaughtTurn, ...]
     old: Profile
-    """P_old: the fold of the log up to the session's first turn."""
+    """P_old: the fold of the log up to the session's first turn; of all of it where nothing was said in the session."""
     new: Profile
     """P_new: P_old and what was learned in this session; edits and other sessions meanwhile are not part of it."""
 
@@ -81,7 +81,6 @@ def session_diff(store: Store, user_id: str, session_id: str) -> SessionDiff:
     log = store.log(user_id)
     turns = store.turns(user_id, session_id)
     taught = tuple(TaughtTurn(turn, tuple(each.operation for each in log if each.said == turn.said)) for turn in turns)
-    first = turns[0].said if turns else 0
-    old = fold(each.operation for each in log if each.said < first)
+    old = fold(each.operation for each in log if not turns or each.said < turns[0].said)
     new = old.apply(ProfileDelta(tuple(op for each in taught for op in each.operations)))
     return SessionDiff(session_id, taught, old, new)

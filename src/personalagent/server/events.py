@@ -43,7 +43,7 @@ async def get_events(
 
 
 async def _events(request: Request, reader: Access, seen: str | None) -> AsyncIterator[ServerSentEvent]:
-    while not await request.is_disconnected():
+    while not (request.app.state.is_draining or await request.is_disconnected()):
         if not await reader.has_user():
             yield ServerSentEvent("{}", event="erased")
             return

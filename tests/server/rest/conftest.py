@@ -64,6 +64,7 @@ def serving(folder: Path) -> Iterator[Server]:
     for module in (rest_profile, rest_sessions, rest_user, events):
         app.include_router(module.router)
     needs = ScriptedLLM(lambda messages: NEEDS)
+    app.state.is_draining = False
     app.state.agent = PersonalAgent(Settings(), policy=needs, responder=needs, store=store)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
