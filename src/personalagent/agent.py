@@ -83,7 +83,7 @@ class PersonalAgent:
         """
         learned = await self.learn(user_id, text, session_id=session_id)
         try:
-            assessment = await self._assess_turn(user_id, text, learned)
+            assessment = await self.assess_turn(user_id, text, learned)
         except LLMError:
             assessment = None
         used = relevant_values(assessment, learned.profile, self.schema) if assessment else ()
@@ -169,8 +169,8 @@ class PersonalAgent:
             request, profile, llm=self.policy, schema=self.schema, rules=rules, notation=self.notation, now=self._clock()
         )
 
-    async def _assess_turn(self, user_id: str, text: str, learned: Learned) -> Assessment:
-        """Assess a turn; a reply to a question is about the request that the question came with, and gets no second one."""
+    async def assess_turn(self, user_id: str, text: str, learned: Learned) -> Assessment:
+        """Assess a turn that was learned; a reply to a question is about the request that the question came with, and gets no second one."""
         if learned.answer is None or learned.answer.kind is AnswerKind.OTHER or learned.turn_index == 0:
             return await self.assess(user_id, text, session_id=learned.session_id)
         turns = await asyncio.to_thread(self.store.turns, user_id, learned.session_id)

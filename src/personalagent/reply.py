@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from personalagent.elicitation import Answer
 from personalagent.errors import LLMError
 from personalagent.inference import Inference, RefusalReason
-from personalagent.parsing import Fact
+from personalagent.parsing import Fact, ParseOutcome
 from personalagent.profile import Profile, SlotValue
 from personalagent.sufficiency import Assessment
 
@@ -34,6 +34,11 @@ class Learned:
             return ()
         changed = {(op.path, op.value) for op in self.inference.delta.operations}
         return tuple(value for value in self.profile if (value.path, value.value) in changed)
+
+    @property
+    def is_queued(self) -> bool:
+        """Tell whether the turn still has to be inferred: the policy could not be reached or read."""
+        return self.inference is None or self.inference.outcome is ParseOutcome.UNREADABLE
 
     @property
     def withheld(self) -> tuple[Fact, ...]:

@@ -26,6 +26,7 @@ from personalagent.cli import (
     profile,
     replay,
     review,
+    serve,
     train,
     train_replies,
 )
@@ -68,6 +69,7 @@ def root(
 
 
 app.command()(chat.chat)
+app.command()(serve.serve)
 app.command()(replay.replay)
 app.command()(demo.demo)
 app.command()(assess.assess)
