@@ -15,6 +15,7 @@ from personalagent import __version__
 from personalagent.agent import PersonalAgent
 from personalagent.errors import PersonalAgentError
 from personalagent.server import proxy
+from personalagent.server.events import router as events_router
 from personalagent.server.gate import Gate
 from personalagent.server.jobs import Worker
 from personalagent.server.learning import Learner, UserLocks
@@ -65,7 +66,7 @@ def create_app(agent: PersonalAgent, *, worker: bool = True) -> FastAPI:
     app.state.metrics = metrics
     app.state.proxy = proxy.Proxy(agent, upstream, Learner(locks, background.wake), metrics)
     app.include_router(proxy.router)
-    for router in (profile_router, sessions_router, user_router):
+    for router in (profile_router, sessions_router, user_router, events_router):
         app.include_router(router)
     _add_operations(app)
     for kind in (OpenAIError, HTTPException, RequestValidationError, PersonalAgentError, Exception):

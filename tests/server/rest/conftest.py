@@ -17,9 +17,10 @@ from personalagent.server.auth import Scope
 
 from personalagent.agent import PersonalAgent
 from personalagent.config import Settings
+from personalagent.llm.openai import OpenAICompatibleLLM
 from personalagent.llm.scripted import ScriptedLLM
 from personalagent.profile import Evidence, OpKind, Polarity, ProfileDelta, SlotOp, Source
-from personalagent.server import events, rest_profile, rest_sessions, rest_user
+from personalagent.server.app import create_app
 from personalagent.store import Store
 from tests.strategies import NOON
 
@@ -60,12 +61,9 @@ def serving(folder: Path) -> Iterator[Server]:
     folder.mkdir(parents=True, exist_ok=True)
     database = folder / "agent.db"
     store = Store.open(f"sqlite:///{database}")
-    app = FastAPI()
-    for module in (rest_profile, rest_sessions, rest_user, events):
-        app.include_router(module.router)
-    needs = ScriptedLLM(lambda messages: NEEDS)
-    app.state.is_draining = False
-    app.state.agent = PersonalAgent(Settings(), policy=needs, responder=needs, store=store)
+    policy = ScriptedLLM(lambda messages: NEEDS)
+    responder = OpenAICompatibleLLM("tiny", base_url="http://127.0.0.1:9/v1", api_key="none")
+    app = create_app(PersonalAgent(Settings(), policy=policy, responder=responder, store=store), worker=False)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
