@@ -82,6 +82,7 @@ class Endpoint:
         ]
         for number, chunk in enumerate(chunks):
             if number == plan.cut_after:
+                await asyncio.sleep(0.05)  # so that what was sent is read before the connection breaks
                 assert request.transport is not None
                 request.transport.abort()
                 return response

@@ -34,7 +34,7 @@ async def until(is_so: object, worker: Worker) -> None:
     assert callable(is_so)
     working = asyncio.create_task(worker.run())
     async with asyncio.timeout(20):
-        while not is_so():
+        while not is_so():  # noqa: ASYNC110 - what is waited for is in the database
             await asyncio.sleep(0.01)
     await worker.stop(5)
     await working

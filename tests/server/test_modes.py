@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_what_a_new_user_said_in_the_first_session_shapes_the_answer_in_the_thir
             turns = served.turns("alice")
     assert "- pattern: vegan" in told(endpoint)
     assert len({turn.session_id for turn in turns}) == 3
-    assert [later.at - earlier.at >= timedelta(days=1, hours=23) for earlier, later in zip(turns, turns[1:], strict=False)] == [
+    assert [later.at - earlier.at >= timedelta(days=1, hours=23) for earlier, later in pairwise(turns)] == [
         True,
         True,
     ]

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from personalagent.server.openai_errors import OpenAIError
 
 Mode = Literal["on", "off", "incognito"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 Body = dict[str, Any]
 EXTENSION = "personalagent"
 """The field of requests and answers, and the model's alias."""
@@ -88,8 +89,9 @@ def read_chat(raw: bytes) -> ChatRequest:
     if not isinstance(messages, list) or not messages or not all(isinstance(each, dict) for each in messages):
         raise OpenAIError(400, "expected `messages` to be a list of objects, not empty; send at least one", param="messages")
     extension = body.pop(EXTENSION, None)
-    mode = extension.get("mode", "on") if isinstance(extension, dict) else "on"
-    if (extension is not None and not isinstance(extension, dict)) or mode not in get_args(Mode):
+    wanted = extension.get("mode", "on") if isinstance(extension, dict) else "on"
+    mode = next((each for each in MODES if each == wanted), None)
+    if mode is None or (extension is not None and not isinstance(extension, dict)):
         raise OpenAIError(
             400, f"expected `{EXTENSION}` to be an object with a mode of on, off or incognito; correct it", param=EXTENSION
         )

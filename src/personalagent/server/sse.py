@@ -146,8 +146,8 @@ def _with_question(chunk: Chunk, event: bytes, question: str | None) -> tuple[by
 
 
 def _like(chunk: Chunk, *, choices: list[Chunk]) -> Chunk:
-    kept = {name: chunk[name] for name in ("id", "object", "created", "model") if name in chunk}
-    return {"id": "", "object": "chat.completion.chunk", "created": 0, "model": "", **kept, "choices": choices}
+    head: Chunk = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": ""}
+    return {**head, **{name: chunk[name] for name in head if name in chunk}, "choices": choices}
 
 
 def _frame(chunk: Chunk | dict[str, object]) -> bytes:
