@@ -16,6 +16,8 @@ from personalagent.reply import Learned
 from personalagent.server.chat_request import ChatRequest
 from personalagent.sufficiency import Assessment, assess_without_policy, relevant_values
 
+MAX_ASSESSING = 4
+"""Requests that the policy looks at beside their answers; where there are more, the later ones get no question."""
 _log = logging.getLogger(__name__)
 
 
@@ -100,6 +102,7 @@ class Learner:
     def __init__(self, locks: UserLocks, wake: Callable[[], None]) -> None:
         self._locks = locks
         self._wake = wake
+        self._assessing: set[asyncio.Task[Assessment | None]] = set()
 
     async def open(self, agent: PersonalAgent, tenant: str, user_id: str, session_id: str, call: ChatRequest) -> OpenTurn:
         """Keep what the user said, where it may be kept, and choose the preferences for the answer.
@@ -117,10 +120,17 @@ class Learner:
             return await self._inferred(turn, tenant, call)
         self._wake()
         await self._chosen(turn, call)
-        if call.takes_question:
+        if call.takes_question and len(self._assessing) < MAX_ASSESSING:
             turn.assessing = asyncio.create_task(agent.assess_kept(user_id, said, session_id=session_id))
-            turn.assessing.add_done_callback(_retrieve)
+            self._assessing.add(turn.assessing)
+            turn.assessing.add_done_callback(self._assessed)
         return turn
+
+    def _assessed(self, task: asyncio.Task[Assessment | None]) -> None:
+        """Look at a failure that nobody waits for any more, so that it is no warning of the event loop."""
+        self._assessing.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def _inferred(self, turn: OpenTurn, tenant: str, call: ChatRequest) -> OpenTurn:
         """Infer and assess before the answer; where the policy is down, answer with the profile as it is."""
@@ -154,9 +164,3 @@ class Learner:
 
 async def _at_once(assessment: Assessment) -> Assessment:
     return assessment
-
-
-def _retrieve(task: asyncio.Task[Assessment | None]) -> None:
-    """Look at a failure that nobody waits for any more, so that it is no warning of the event loop."""
-    if not task.cancelled():
-        task.exception()
