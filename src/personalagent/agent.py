@@ -27,7 +27,7 @@ from personalagent.elicitation import (
     stops_asking,
 )
 from personalagent.errors import LLMError, UsageError
-from personalagent.inference import Gate, Inference, Notation, infer
+from personalagent.inference import Gate, Inference, Notation, RefusalReason, infer
 from personalagent.llm.base import LLM, open_llm
 from personalagent.parsing import ParseOutcome
 from personalagent.profile import Polarity, Profile, ProfileDelta, SlotOp, SlotValue, Source
@@ -101,6 +101,19 @@ class PersonalAgent:
             inference=learned.inference,
             session_id=learned.session_id,
             turn_index=learned.turn_index,
+        )
+
+    def for_tenant(self, tenant: str) -> PersonalAgent:
+        """Return an agent for another tenant's users: same models, same database. Closing it closes this one's."""
+        if tenant == self.store.tenant:
+            return self
+        return PersonalAgent(
+            self.settings,
+            policy=self.policy,
+            responder=self.responder,
+            store=self.store.for_tenant(tenant),
+            schema=self.schema,
+            clock=self._clock,
         )
 
     def chat_sync(self, user_id: str, text: str, *, session_id: str | None = None) -> Reply:
@@ -281,7 +294,10 @@ class PersonalAgent:
             gate = Gate(text, profile, self.schema, session_id, turn_index, self._clock(), consent)
             inference = replace(inference, delta=ProfileDelta(settle(answer, asked, inference.delta.operations, gate)))
         asks = _closed_asks(text, asked, answer, inference.delta)
-        commit = await asyncio.to_thread(self.store.commit_delta, user_id, session_id, turn_index, inference.delta, asks=asks)
+        withheld = any(refusal.reason is RefusalReason.NO_CONSENT for refusal in inference.refusals)
+        commit = await asyncio.to_thread(
+            self.store.commit_delta, user_id, session_id, turn_index, inference.delta, asks=asks, withheld=withheld
+        )
         return Learned(session_id, turn_index, inference, commit.profile, answer=answer)
 
     async def _answer(

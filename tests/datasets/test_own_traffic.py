@@ -49,6 +49,7 @@ class Home:
         session: str = "s",
         source: Source = Source.STATED,
         op: OpKind = OpKind.ADD,
+        withheld: bool = False,
     ) -> None:
         """Append a turn from which these facts were inferred: slot, value, quote."""
         self.store.start_session(self.user_id, session)
@@ -66,7 +67,7 @@ class Home:
             )
             for path, value, quote in facts
         )
-        self.store.commit_delta(self.user_id, session, index, ProfileDelta(operations))
+        self.store.commit_delta(self.user_id, session, index, ProfileDelta(operations), withheld=withheld)
 
     def edit(self, path: str, value: str, polarity: Polarity = Polarity.NEUTRAL) -> None:
         """Set a value by the user's own hand, as ``PersonalAgent.edit`` does."""
@@ -199,6 +200,15 @@ def test_a_reply_to_a_question_is_left_out(home: Home) -> None:
     home.say("Braga.", (CITY, "Braga", "Braga"), source=Source.ELICITED)
     home.review()
     assert home.data().left_out == {"turns that answer a question: the format has no place for it": 1}
+
+
+def test_a_turn_of_which_something_was_withheld_is_left_out(home: Home) -> None:
+    home.say("I'm a Quaker from Porto", (CITY, "Porto", "from Porto"), withheld=True)
+    home.say("I love pears", (FOODS, "pears", "I love pears"))
+    home.review()
+    data = home.data()
+    assert [record["user"] for record in data.records] == ["I love pears"]
+    assert data.left_out["turns of which something sensitive was withheld"] == 1
 
 
 def test_names_are_the_same_pseudonym_in_turns_quotes_and_profiles(home: Home) -> None:

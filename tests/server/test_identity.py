@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from personalagent.server.auth import Principal, Scope
 from starlette.datastructures import Headers
 
+from personalagent.server.auth import Principal, Scope
 from personalagent.server.identity import user_of
 
 SERVICE = Principal("key", "default", frozenset(Scope), None)

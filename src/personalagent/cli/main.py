@@ -22,6 +22,7 @@ from personalagent.cli import (
     data,
     demo,
     from_store,
+    keys,
     model,
     profile,
     replay,
@@ -89,6 +90,8 @@ data.app.command("from-store")(from_store.from_store)
 app.add_typer(data.app, name="data")
 train.app.command()(train_replies.dpo)
 app.add_typer(train.app, name="train")
+app.add_typer(keys.keys, name="keys")
+app.add_typer(keys.jobs, name="jobs")
 app.command()(admin.verify)
 app.command()(admin.doctor)
 

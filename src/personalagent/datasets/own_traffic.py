@@ -158,6 +158,8 @@ def _why_not(turn: StoredTurn, operations: Sequence[SlotOp], schema: ProfileSche
         return "not inferred yet"
     if turn.is_redacted or not turn.utterance.strip() or ERASED in turn.utterance:
         return "of which something was forgotten"
+    if turn.has_withheld:
+        return "of which something sensitive was withheld"
     if any(op.source is Source.ELICITED for op in operations):
         return "that answer a question: the format has no place for it"
     if any(op.evidence is None or op.evidence.quote not in turn.utterance for op in operations):

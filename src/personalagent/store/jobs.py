@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, RowMapping, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, func, insert, or_, select, update
 
 from personalagent.errors import UsageError
 from personalagent.store.records import InferenceState, Job, JobState
@@ -99,7 +99,7 @@ def enqueue(connection: Connection, kept: str, at: datetime) -> None:
     connection.execute(insert(jobs).values(row))
 
 
-def _mine(job: Job) -> object:
+def _mine(job: Job) -> ColumnElement[bool]:
     key = scoped(job.tenant, job.user_id)
     return and_(jobs.c.user_id == key, jobs.c.worker == job.worker, jobs.c.state == JobState.RUNNING.value)
 

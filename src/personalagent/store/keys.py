@@ -83,6 +83,8 @@ class Keys(Scope):
 
     def find_key(self, secret: str) -> ApiKey | None:
         """Return the key of a secret; None for one that never was, was revoked or is past its time."""
+        if not secret.isascii():
+            return None
         now, wanted = self._clock(), _hash(secret)
         with self._database.reading() as connection:
             rows = connection.execute(select(api_keys).where(api_keys.c.prefix == secret[:PREFIX_CHARS])).mappings().all()
@@ -157,7 +159,7 @@ class Keys(Scope):
 
 
 def _hash(secret: str) -> str:
-    return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+    return sha256(secret.encode()).hexdigest()
 
 
 def _api_key(row: RowMapping) -> ApiKey:

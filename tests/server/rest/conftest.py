@@ -13,7 +13,6 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from personalagent.server.auth import Scope
 
 from personalagent.agent import PersonalAgent
 from personalagent.config import Settings
@@ -21,6 +20,7 @@ from personalagent.llm.openai import OpenAICompatibleLLM
 from personalagent.llm.scripted import ScriptedLLM
 from personalagent.profile import Evidence, OpKind, Polarity, ProfileDelta, SlotOp, Source
 from personalagent.server.app import create_app
+from personalagent.server.auth import Scope
 from personalagent.store import Store
 from tests.strategies import NOON
 

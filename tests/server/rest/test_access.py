@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from openapi_spec_validator import validate
-from personalagent.server.auth import Scope
 
+from personalagent.server.auth import Scope
 from personalagent.store import Store
 from tests.server.rest.conftest import CUISINES, Server
 
