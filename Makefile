@@ -50,5 +50,5 @@ $(CORE): pyproject.toml | $(BIN)/python
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing PersonalAgent with its tests and training packages into $(VENV) (about 1 GB) ..."
-	@$(PIP) install -qq -e '.[dev,train,bench,pseudonyms]' -c constraints.txt
+	@$(PIP) install -qq -e '.[dev,train,bench,pseudonyms,server,postgres]' -c constraints.txt
 	@touch $(CORE) $@
