@@ -60,6 +60,21 @@ def tables_of(numbers: Numbers, agreements: Mapping[str, Mapping[str, Any]] | No
     return [table for table in tables if table.rows]
 
 
+def readme_table(numbers: Numbers) -> str:
+    """Return scores and prompt tokens of the systems by budget of inserted tokens, as Markdown; the figures of the report, fewer of them."""
+    blocks = numbers["blocks"]
+    budgets = [f"{block['noise_tokens']:,} inserted" for block in blocks]
+    header = ("system", *(f"{what}, {budget}" for what in ("score", "prompt tokens") for budget in budgets), "rows, failed")
+    rows = []
+    for system in dict.fromkeys(system for block in blocks for system in block["scores"]):
+        scores = [block["scores"].get(system, {}) for block in blocks]
+        shown = [f"{number(each.get('average'))} ({interval(each.get('average_95'))})" for each in scores]
+        tokens = [number(block["cost"].get(system, {}).get("request", {}).get("prompt_tokens"), 0) for block in blocks]
+        failed = f"{sum(each.get('rows', 0) for each in scores)}, {sum(each.get('failed', 0) for each in scores)}"
+        rows.append((system, *shown, *tokens, failed))
+    return "\n".join([_line(header), "|" + "---|" * len(header), *map(_line, rows)])
+
+
 def load_agreements(files: Iterable[Path]) -> dict[str, Mapping[str, Any]]:
     """Read result files of `bench agreement`, by name.
 

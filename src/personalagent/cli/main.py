@@ -17,6 +17,7 @@ from personalagent.cli import (
     assess,
     bench,
     bench_asking,
+    bench_publish,
     bench_suite,
     chat,
     data,
@@ -82,6 +83,7 @@ bench.app.command()(agreement.judge)
 bench.app.command()(agreement.agreement)
 bench.app.command()(bench_suite.run)
 bench.app.command()(bench_suite.report)
+bench.app.command()(bench_publish.publish)
 app.add_typer(bench.app, name="bench")
 data.app.command("from-store")(from_store.from_store)
 app.add_typer(data.app, name="data")
