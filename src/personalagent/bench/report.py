@@ -94,14 +94,16 @@ def _history(summary: Mapping[str, Any]) -> str:
 
 
 def readme_tables(results: Path) -> dict[str, str]:
-    """Return every table of the README by its name: ``infer`` from ``infer-*.json``, and one for each folder with a run.
+    """Return every table of the README by its name: ``infer`` from ``infer-*.json``, and one for each folder with runs in it.
 
     Raises:
         DataError: a file or folder is no run.
+        UsageError: runs in one folder were not made alike.
     """
     tables = {INFER: infer_table([load_run(path) for path in sorted(results.glob(f"{INFER}-*.json"))])}
-    for manifest in sorted(results.glob(f"*/{MANIFEST}")):
-        tables[manifest.parent.name] = readme_table(suite_numbers(load_suite([manifest.parent])))
+    for folder in sorted(path for path in results.iterdir() if path.is_dir()):
+        runs = sorted(manifest.parent for manifest in folder.glob(f"*/{MANIFEST}"))
+        tables[folder.name] = readme_table(suite_numbers(load_suite(runs)))
     return tables
 
 
