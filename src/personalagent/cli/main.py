@@ -29,6 +29,7 @@ from personalagent.cli import (
     review,
     train,
     train_replies,
+    train_rewards,
 )
 from personalagent.cli.doors import parse_settings
 from personalagent.cli.terminal import note
@@ -88,6 +89,7 @@ app.add_typer(bench.app, name="bench")
 data.app.command("from-store")(from_store.from_store)
 app.add_typer(data.app, name="data")
 train.app.command()(train_replies.dpo)
+train.app.command()(train_rewards.rewards)
 app.add_typer(train.app, name="train")
 app.command()(admin.verify)
 app.command()(admin.doctor)

@@ -16,7 +16,8 @@ from typing import Literal
 
 from personalagent.datasets.base import LabelledTurn, Split
 from personalagent.datasets.corpus import Corpus
-from personalagent.inference import Gate, InferPrompt, Refusal, build_prompt
+from personalagent.inference import MAX_TOKENS, Gate, InferPrompt, Refusal, build_prompt
+from personalagent.llm.base import LLM, FinishReason
 from personalagent.parsing import Fact, ParsedFacts, parse_compact
 from personalagent.profile import Profile, ProfileDelta
 from personalagent.schema import ProfileSchema
@@ -124,6 +125,20 @@ def step(state: State, text: str, schema: ProfileSchema, *, truncated: bool = Fa
         gold_after=gold_after,
     )
     return taken, State(state.episode, state.turn_index + 1, taken.after, gold_after)
+
+
+async def roll_out(episode: Episode, llm: LLM, schema: ProfileSchema) -> Trajectory:
+    """Play an episode greedily with a policy behind an endpoint; training samples its own rollouts.
+
+    Raises:
+        LLMError: the policy could not be reached or did not answer in time.
+    """
+    state, steps = start(episode), []
+    while not state.is_final:
+        completion = await llm.complete(observe(state, schema).messages, max_tokens=MAX_TOKENS["compact"])
+        taken, state = step(state, completion.text, schema, truncated=completion.finish_reason == FinishReason.LENGTH)
+        steps.append(taken)
+    return Trajectory(episode.episode_id, tuple(steps))
 
 
 def dialogue_episodes(corpus: Corpus, split: Split) -> list[Episode]:
