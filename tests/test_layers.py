@@ -36,6 +36,7 @@ HEAVY = {
     "fastapi": {"server"},
     "mcp": {"server"},
     "ray": {"train"},
+    "verl": {"train"},
     "typer": {"cli"},
     "matplotlib": {"bench"},
     "faker": {"datasets"},

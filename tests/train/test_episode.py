@@ -11,7 +11,8 @@ pytest.importorskip("sacrebleu", reason="needs the train extra")
 
 from personalagent.datasets.base import LabelledTurn
 from personalagent.datasets.corpus import Corpus
-from personalagent.inference import RefusalReason, infer
+from personalagent.errors import DataError
+from personalagent.inference import Notation, RefusalReason, infer
 from personalagent.llm.base import Completion, TokenLogprob
 from personalagent.llm.scripted import ScriptedLLM
 from personalagent.parsing import Fact, ParseOutcome
@@ -20,7 +21,9 @@ from personalagent.schema import ProfileSchema
 from personalagent.train.episode import (
     Episode,
     dialogue_episodes,
+    dump_episode,
     observe,
+    parse_episode,
     short_enough,
     start,
     step,
@@ -42,10 +45,17 @@ MOVE = Episode(
 )
 
 
-async def test_two_turns_go_as_serving_would_take_them(schema: ProfileSchema) -> None:
+COMPACT = ("new\n1 location.city: Porto\n2 diet.foods like: bread\n9 job.title: baker", "new\n1 location.city update: Braga")
+GENERAL = (
+    "<classification>\nlocation.city | add | neutral | Porto | I live in Porto\njob.title | add | neutral | baker | bakery\n</classification>",
+    "<classification>\nlocation.city | update | neutral | Braga | We moved to Braga\n</classification>",
+)
+
+
+@pytest.mark.parametrize(("notation", "texts"), [("compact", COMPACT), ("general", GENERAL)])
+async def test_two_turns_go_as_serving_would_take_them(schema: ProfileSchema, notation: Notation, texts: tuple[str, ...]) -> None:
     """The same prompts, operations and profile as ``infer`` with a policy that writes the same and gives no probabilities."""
-    texts = ["new\n1 location.city: Porto\n2 diet.foods like: bread\n9 job.title: baker", "new\n1 location.city update: Braga"]
-    state, profile = start(MOVE), Profile()
+    state, profile = start(parse_episode(dump_episode(MOVE)), notation), Profile()
     for index, text in enumerate(texts):
         policy = ScriptedLLM([text])
         served = await infer(
@@ -56,6 +66,7 @@ async def test_two_turns_go_as_serving_would_take_them(schema: ProfileSchema) ->
             at=START + timedelta(minutes=index),
             session_id="move",
             turn_index=index,
+            notation=notation,
         )
         assert observe(state, schema).messages == policy.calls[0].messages
         taken, state = step(state, text, schema)
@@ -119,6 +130,13 @@ def test_a_dialogue_starts_from_nothing_and_goes_on_over_its_sessions(corpus: Co
     dialogue, episode = next((dialogue, episode) for dialogue, episode in pairs if len(dialogue.sessions) > 1)
     assert [turn.utterance for turn in episode.turns] == [turn.utterance for session in dialogue.sessions for turn in session]
     assert len(start(episode).profile) == 0
+
+
+def test_an_episode_is_read_back_as_it_was_written(corpus: Corpus, schema: ProfileSchema) -> None:
+    for episode in (dialogue_episodes(corpus, "train")[0], turn_episodes(corpus, schema, "dev")[0]):
+        assert parse_episode(dump_episode(episode)) == episode
+    with pytest.raises(DataError, match="expected an episode as `train episodes` writes it"):
+        parse_episode('{"episode_id": "e"}')
 
 
 def test_only_the_train_split_is_trained_on(corpus: Corpus, schema: ProfileSchema) -> None:

@@ -28,6 +28,7 @@ from personalagent.cli import (
     replay,
     review,
     train,
+    train_episodes,
     train_replies,
     train_rewards,
 )
@@ -90,6 +91,7 @@ data.app.command("from-store")(from_store.from_store)
 app.add_typer(data.app, name="data")
 train.app.command()(train_replies.dpo)
 train.app.command()(train_rewards.rewards)
+train.app.command()(train_episodes.episodes)
 app.add_typer(train.app, name="train")
 app.command()(admin.verify)
 app.command()(admin.doctor)

@@ -71,14 +71,14 @@ class Score:
 def format_reward(step: Step) -> float:
     """Return the stair that an output stands on, 0 to 1.
 
-    0: nothing could be read. 1/3: some lines. 2/3: every line. 1: it also begins with ``new`` or is ``none``, names only slots of the schema,
-    with values of their types, and no more facts than are kept.
+    0: nothing could be read. 1/3: some lines. 2/3: every line. 1: it also begins with ``new`` or is ``none`` (in the compact notation), names
+    only slots of the schema, with values of their types, and no more facts than are kept.
     """
     if not is_readable(step):
         return 0.0
     if step.parsed.outcome not in (ParseOutcome.OK, ParseOutcome.EMPTY):
         return 1 / 3
-    begins = step.text.strip().splitlines()[0].strip() in (SOMETHING, NOTHING)
+    begins = step.notation == "general" or step.text.strip().splitlines()[0].strip() in (SOMETHING, NOTHING)
     has_fault = any(refusal.reason in _FORM_FAULTS for refusal in step.refusals)
     return 1.0 if begins and not has_fault else 2 / 3
 
