@@ -61,17 +61,17 @@ def tables_of(numbers: Numbers, agreements: Mapping[str, Mapping[str, Any]] | No
 
 
 def readme_table(numbers: Numbers) -> str:
-    """Return scores and prompt tokens of the systems by budget of inserted tokens, as Markdown; the figures of the report, fewer of them."""
-    blocks = numbers["blocks"]
-    budgets = [f"{block['noise_tokens']:,} inserted" for block in blocks]
-    header = ("system", *(f"{what}, {budget}" for what in ("score", "prompt tokens") for budget in budgets), "rows, failed")
+    """Return scores and prompt tokens, a line for each budget and system, as Markdown: the figures of the report, fewer of them."""
+    header = ("system", "inserted tokens", "score", "95 %", "prompt tokens of a request", "to read the history", "examples")
     rows = []
-    for system in dict.fromkeys(system for block in blocks for system in block["scores"]):
-        scores = [block["scores"].get(system, {}) for block in blocks]
-        shown = [f"{number(each.get('average'))} ({interval(each.get('average_95'))})" for each in scores]
-        tokens = [number(block["cost"].get(system, {}).get("request", {}).get("prompt_tokens"), 0) for block in blocks]
-        failed = f"{sum(each.get('rows', 0) for each in scores)}, {sum(each.get('failed', 0) for each in scores)}"
-        rows.append((system, *shown, *tokens, failed))
+    for block in numbers["blocks"]:
+        for system, each in block["scores"].items():
+            cost = block["cost"][system]
+            tokens = (number(cost[part]["prompt_tokens"], 0) for part in ("request", "history"))
+            left_out = each["unscored"] + each["failed"]
+            examples = str(each["rows"]) + (f", {left_out} without a score" if left_out else "")
+            score = (number(each["average"]), interval(each["average_95"]))
+            rows.append((system, f"{block['noise_tokens']:,}", *score, *tokens, examples))
     return "\n".join([_line(header), "|" + "---|" * len(header), *map(_line, rows)])
 
 
