@@ -64,25 +64,25 @@ Run = Callable[..., Path]
 
 
 @pytest.fixture
-def run(tmp_path: Path, policy: Path, rows: Path) -> Run:
-    """Train with overrides; return the folder of the last checkpoint."""
+def run(tmp_path: Path, policy: Path, rows: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Train with overrides; return the folder of the last checkpoint. The environment is this process's too: Ray's nodes inherit it."""
+    loops, advantages = tmp_path / "loops.yaml", tmp_path / "advantages"
+    loops.write_text(LOOPS)
+    advantages.mkdir()
+    for name, value in {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]),
+        "VERL_USE_EXTERNAL_MODULES": "tests.verl.cpu_platform",
+        "VERL_PLATFORM": "cpu",
+        "VERL_ENGINE_DEVICE": "cuda",
+        "SMOKE_ADVANTAGES": str(advantages),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }.items():
+        monkeypatch.setenv(name, value)
 
     def trained(*overrides: str) -> Path:
-        loops, advantages = tmp_path / "loops.yaml", tmp_path / "advantages"
-        loops.write_text(LOOPS)
-        advantages.mkdir()
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]),
-            "VERL_USE_EXTERNAL_MODULES": "tests.verl.cpu_platform",
-            "VERL_PLATFORM": "cpu",
-            "VERL_ENGINE_DEVICE": "cuda",
-            "SMOKE_ADVANTAGES": str(advantages),
-            "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            "RAY_USAGE_STATS_ENABLED": "0",
-        }
         own = [
             f"{ROLLOUT}.agent.agent_loop_config_path={loops}",
             f"{MODEL}.path={policy}",
@@ -90,9 +90,7 @@ def run(tmp_path: Path, policy: Path, rows: Path) -> Run:
             f"trainer.default_local_dir={tmp_path / 'run'}",
         ]
         command = [sys.executable, "-m", "personalagent.train.verl_run", *SMALL, *own, *overrides]
-        done = subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S, check=False
-        )
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
         check_advantages(advantages)
         return tmp_path / "run" / "global_step_2" / "actor"
@@ -150,7 +148,7 @@ def test_two_nodes(run: Run, policy: Path) -> None:
 
 
 def test_a_lora_is_saved(run: Run) -> None:
-    lora = [f"{MODEL}.lora_rank=8", f"{MODEL}.lora_alpha=16", f"{MODEL}.target_modules=all-linear", f"+{MODEL}.lora.merge=True"]
+    lora = [f"{MODEL}.lora_rank=8", f"{MODEL}.lora_alpha=16", f"{MODEL}.target_modules=all-linear", f"{MODEL}.lora.merge=True"]
     checkpoint = run(*ALONE, "+ray_kwargs.ray_init.num_gpus=1", "trainer.n_gpus_per_node=1", *lora)
     (adapter,) = checkpoint.rglob("adapter_model.safetensors")
     ups = [tensor for name, tensor in load_file(adapter).items() if "lora_B" in name]
