@@ -23,7 +23,7 @@ CAUTION = (
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table of the report."""
+    """One table of the report. Every row has a cell for each column of the header."""
 
     title: str
     header: tuple[str, ...]
@@ -312,6 +312,7 @@ def _times(block: Numbers) -> Table:
         "system",
         "request: s",
         "history: s",
+        "embedding: s",
         "failed calls",
         "judge: calls",
         "judge: prompt tokens",
