@@ -39,6 +39,7 @@ HEAVY = {
     "prometheus_client": {"server"},
     "mcp": {"server"},
     "ray": {"train"},
+    "verl": {"train"},
     "typer": {"cli"},
     "matplotlib": {"bench"},
     "faker": {"datasets"},

@@ -6,6 +6,7 @@ import builtins
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -168,3 +169,21 @@ def test_a_missing_in3_is_told_before_training(cli: Cli, tmp_path: Path, qwen: P
         "train", "sft", "--output", str(tmp_path / "run"), "--data", CORPUS, "--model", str(qwen), "--in3", str(tmp_path)
     )
     assert result.code == 2 and "OpenBMB/Tell_Me_More" in result.err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.train
+def test_the_rewards_of_a_policy_are_verdicts_that_can_be_compared(cli: Cli, script: Callable[..., None], tmp_path: Path) -> None:
+    pytest.importorskip("sacrebleu")
+    script("policy", *["none"] * 40)
+    rules, sheet = tmp_path / "rules.jsonl", tmp_path / "sheet.csv"
+    base = ("train", "rewards", "--data", str(ROOT / "data" / "corpus"), "--out", str(rules))
+    done = cli(*base, "--limit-dialogues", "1", "--json")
+    assert done.code == 0, done.err
+    assert done.json["turns"] > 5 and done.json["unreadable"] == 0
+    assert done.json["no_hallucination"] == 1 and 0 < done.json["completeness"] < 1, (
+        "nothing is claimed, and some turns reveal something"
+    )
+    assert done.json["all"] <= done.json["completeness"]
+    same = cli("bench", "agreement", str(rules), str(rules), "--json")
+    assert same.json["summary"]["agreement"]["completeness"]["kappa"] == 1
+    assert cli("bench", "agreement", str(rules), "--export", str(sheet), "--limit", "4").code == 0 and sheet.exists()

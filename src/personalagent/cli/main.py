@@ -17,6 +17,7 @@ from personalagent.cli import (
     assess,
     bench,
     bench_asking,
+    bench_publish,
     bench_suite,
     chat,
     data,
@@ -29,7 +30,9 @@ from personalagent.cli import (
     review,
     serve,
     train,
+    train_episodes,
     train_replies,
+    train_rewards,
 )
 from personalagent.cli.doors import parse_settings
 from personalagent.cli.terminal import note
@@ -85,10 +88,13 @@ bench.app.command()(agreement.judge)
 bench.app.command()(agreement.agreement)
 bench.app.command()(bench_suite.run)
 bench.app.command()(bench_suite.report)
+bench.app.command()(bench_publish.publish)
 app.add_typer(bench.app, name="bench")
 data.app.command("from-store")(from_store.from_store)
 app.add_typer(data.app, name="data")
 train.app.command()(train_replies.dpo)
+train.app.command()(train_rewards.rewards)
+train.app.command()(train_episodes.episodes)
 app.add_typer(train.app, name="train")
 app.add_typer(keys.keys, name="keys")
 app.add_typer(keys.jobs, name="jobs")
