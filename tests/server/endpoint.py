@@ -103,9 +103,10 @@ async def _models(request: web.Request) -> web.Response:
 
 
 @contextmanager
-def running_endpoint() -> Iterator[Endpoint]:
+def running_endpoint(endpoint: Endpoint | None = None) -> Iterator[Endpoint]:
     """Run an endpoint in a thread."""
-    endpoint, loop, started = Endpoint(), asyncio.new_event_loop(), threading.Event()
+    endpoint = endpoint or Endpoint()
+    loop, started = asyncio.new_event_loop(), threading.Event()
     app = web.Application()
     app.add_routes([web.post("/v1/chat/completions", endpoint.chat), web.get("/v1/models", _models)])
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
