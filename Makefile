@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+VERL := .venv-verl
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CORE := $(VENV)/.core
@@ -11,10 +12,10 @@ MODEL := qwen2.5-coder-0.5b-instruct
 CODE := src tests $(wildcard examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chat test check clean model
+.PHONY: help demo chat test check clean model verl-smoke
 
 help: ## list what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-6s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
 
 demo: $(CORE) ## set up, fetch the model and replay a dialogue
 	@$(BIN)/personalagent demo $(ARGS)
@@ -30,8 +31,11 @@ check: $(DEV) ## lint, formatting and types
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/mypy
 
+verl-smoke: $(VERL)/.verl ## set up veRL in an environment of its own and train two steps on one worker, two, two nodes, and a LoRA
+	@$(VERL)/bin/python -m pytest tests/verl $(ARGS)
+
 clean: ## remove the environment and the caches; models and profiles stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) $(VERL) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 model: $(DEV)
@@ -50,5 +54,11 @@ $(CORE): pyproject.toml | $(BIN)/python
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing PersonalAgent with its tests and training packages into $(VENV) (about 1 GB) ..."
-	@$(PIP) install -qq -e '.[dev,train,bench]' -c constraints.txt
+	@$(PIP) install -qq -e '.[dev,train,bench,pseudonyms,server,postgres]' -c constraints.txt
 	@touch $(CORE) $@
+
+$(VERL)/.verl: pyproject.toml constraints-verl.txt | $(BIN)/python
+	@echo "Installing PersonalAgent with veRL into $(VERL) (about 2 GB) ..."
+	@$(BIN)/python -m venv $(VERL)
+	@$(VERL)/bin/python -m pip --disable-pip-version-check install -qq -e '.[verl]' gguf hypothesis pytest pytest-asyncio -c constraints-verl.txt
+	@touch $@

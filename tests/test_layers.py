@@ -17,7 +17,7 @@ config registry dialogue schema clauses
 profile
 llm store prompts rubrics parsing
 confidence inference elicitation shortlist sufficiency response
-agent judge datasets
+agent reply judge datasets edits sessions portable json_forms
 train bench integrations
 server
 cli
@@ -34,10 +34,15 @@ HEAVY = {
     "openai": {"llm"},
     "xllamacpp": {"llm"},
     "fastapi": {"server"},
+    "aiohttp": {"server"},
+    "uvicorn": {"server"},
+    "prometheus_client": {"server"},
     "mcp": {"server"},
     "ray": {"train"},
+    "verl": {"train"},
     "typer": {"cli"},
     "matplotlib": {"bench"},
+    "faker": {"datasets"},
     "mem0": {"bench"},
     "langmem": {"bench"},
     "langchain_core": {"bench"},

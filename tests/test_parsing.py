@@ -17,7 +17,7 @@ from personalagent.parsing import (
     parse_general,
     parse_needs,
 )
-from personalagent.profile import OpKind, Polarity, Profile
+from personalagent.profile import OpKind, Polarity, Profile, value_tokens
 from personalagent.prompts import load_prompt
 from personalagent.schema import ProfileSchema
 from tests.conftest import AT
@@ -47,6 +47,23 @@ def test_a_fact_is_one_line_of_the_compact_notation(fact: Fact, line: str) -> No
 def test_a_fact_that_no_clause_proves_cannot_be_written() -> None:
     with pytest.raises(ValueError, match="expected a quote of the utterance, got 'quite elsewhere'"):
         format_fact(Fact("location.city", "Porto", "quite elsewhere"), SAID)
+
+
+@pytest.mark.parametrize(
+    ("line", "quote"),
+    [
+        ("1 knowledge.science_technology: space flight", "Space flight I follow since I was a boy"),
+        ("1 knowledge.science_technology: Artemis", "I read about the Artemis mission"),
+        ("1 knowledge.science_technology: Artemis flight", "I read about the Artemis mission"),
+        ("2 job.occupation: astronaut", "Space flight I follow since I was a boy"),
+        ("3 job.occupation: mission", "that is my newspaper"),
+    ],
+    ids=["held by another", "as named", "shares a word with the one named", "implied by the one named", "held by two others"],
+)
+def test_a_value_is_proved_by_the_clause_that_holds_its_words(line: str, quote: str) -> None:
+    clauses = ("I read about the Artemis mission", "Space flight I follow since I was a boy", "that is my newspaper", "a mission")
+    (fact,) = parse_compact(line, clauses).facts
+    assert fact.quote == quote
 
 
 def test_compact_lines_keep_their_order_and_repeats_count_once() -> None:
@@ -164,7 +181,13 @@ def test_truncated_needs_lose_their_last_line() -> None:
     )
 
 
-words = st.text(min_size=1).map(lambda text: " ".join(text.split())).filter(bool)
+said_words = frozenset[str]().union(*map(value_tokens, SAID))
+words = (
+    st.text(min_size=1)
+    .map(lambda text: " ".join(text.split()))
+    .filter(bool)
+    .filter(lambda text: not value_tokens(text) & said_words)
+)
 facts = st.builds(
     Fact,
     path=st.sampled_from(["diet.restrictions", "location.city", "marriage_family.household.size_members"]),

@@ -14,9 +14,8 @@ READING_PATH = ("dialogue", "schema", "profile", "inference", "sufficiency", "re
 
 
 def sources() -> list[Path]:
-    """Return every Python file of the package, the tests and the examples; a migration is one list of tables and stays whole."""
-    found = (path for folder in ("src", "tests", "examples") for path in (ROOT / folder).rglob("*.py"))
-    return sorted(path for path in found if path.parent.name != "versions")
+    """Return every Python file of the package, the tests and the examples."""
+    return sorted(path for folder in ("src", "tests", "examples") for path in (ROOT / folder).rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))

@@ -13,12 +13,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from personalagent.agent import PersonalAgent, Reply
+    from personalagent.agent import PersonalAgent
     from personalagent.config import Settings
     from personalagent.dialogue import Message
     from personalagent.errors import PersonalAgentError
     from personalagent.llm.scripted import ScriptedLLM
     from personalagent.profile import Profile, SlotValue
+    from personalagent.reply import Reply
     from personalagent.schema import ProfileSchema, load_schema
 
 __version__ = "0.1.0"
@@ -29,7 +30,7 @@ _HOMES = {
     "PersonalAgentError": "personalagent.errors",
     "Profile": "personalagent.profile",
     "ProfileSchema": "personalagent.schema",
-    "Reply": "personalagent.agent",
+    "Reply": "personalagent.reply",
     "ScriptedLLM": "personalagent.llm.scripted",
     "Settings": "personalagent.config",
     "SlotValue": "personalagent.profile",

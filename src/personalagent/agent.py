@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from personalagent.config import Settings
 from personalagent.dialogue import Message
+from personalagent.edits import setting
 from personalagent.elicitation import (
     CALM_AFTER,
     Answer,
@@ -26,10 +27,11 @@ from personalagent.elicitation import (
     stops_asking,
 )
 from personalagent.errors import LLMError, UsageError
-from personalagent.inference import Gate, Inference, Notation, RefusalReason, infer, normalise
+from personalagent.inference import Gate, Inference, Notation, RefusalReason, infer
 from personalagent.llm.base import LLM, open_llm
-from personalagent.parsing import Fact, ParseOutcome
-from personalagent.profile import OpKind, Polarity, Profile, ProfileDelta, SlotOp, SlotValue, Source
+from personalagent.parsing import ParseOutcome
+from personalagent.profile import Polarity, Profile, ProfileDelta, SlotOp, SlotValue, Source
+from personalagent.reply import Learned, Reply
 from personalagent.response import MAX_TOKENS, build_messages, with_question
 from personalagent.schema import ProfileSchema, Slot, load_schema
 from personalagent.store import EVERY_SLOT, AskState, Forgotten, Store
@@ -39,55 +41,6 @@ T = TypeVar("T")
 
 DECLINES_A_SESSION = 2
 """After so many refusals in a session nothing more is asked in it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """What one turn taught the agent."""
-
-    session_id: str
-    turn_index: int
-    inference: Inference | None
-    """None where the policy could not be reached: the turn is queued."""
-    profile: Profile
-    """The profile after the turn, as the store holds it."""
-    error: LLMError | None = None
-    """Why the policy could not be reached."""
-    answer: Answer | None = None
-    """How the turn was read as a reply, where the agent had just asked for something."""
-
-    @property
-    def values(self) -> tuple[SlotValue, ...]:
-        """Return the slot values that the turn added or changed."""
-        if self.inference is None:
-            return ()
-        changed = {(op.path, op.value) for op in self.inference.delta.operations}
-        return tuple(value for value in self.profile if (value.path, value.value) in changed)
-
-    @property
-    def withheld(self) -> tuple[Fact, ...]:
-        """Return the sensitive facts that wait for the user's consent."""
-        refusals = self.inference.refusals if self.inference else ()
-        return tuple(refusal.fact for refusal in refusals if refusal.reason is RefusalReason.NO_CONSENT)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The agent's response to one utterance, and why it is what it is."""
-
-    text: str
-    """Answer and question together, as the user reads them."""
-    question: str | None
-    used: tuple[SlotValue, ...]
-    """The preferences that the responder was given."""
-    learned: tuple[SlotValue, ...]
-    withheld: tuple[Fact, ...]
-    """Sensitive facts that are kept only after ``PersonalAgent.grant``."""
-    assessment: Assessment | None
-    """None where the policy could not be reached."""
-    inference: Inference | None
-    session_id: str
-    turn_index: int
 
 
 class PersonalAgent:
@@ -130,14 +83,14 @@ class PersonalAgent:
         """
         learned = await self.learn(user_id, text, session_id=session_id)
         try:
-            assessment = await self._assess_turn(user_id, text, learned)
+            assessment = await self.assess_turn(user_id, text, learned)
         except LLMError:
             assessment = None
         used = relevant_values(assessment, learned.profile, self.schema) if assessment else ()
         answer = await self._answer(user_id, text, learned, assessment, used)
         await asyncio.to_thread(self.store.set_response, user_id, learned.session_id, learned.turn_index, answer)
         if assessment is not None and assessment.ask_for is not None:
-            await asyncio.to_thread(self.store.record_ask, user_id, learned.session_id, assessment.ask_for, AskState.ASKED)
+            await self.note_asked(user_id, learned.session_id, assessment.ask_for)
         return Reply(
             text=answer,
             question=assessment.question if assessment else None,
@@ -148,6 +101,19 @@ class PersonalAgent:
             inference=learned.inference,
             session_id=learned.session_id,
             turn_index=learned.turn_index,
+        )
+
+    def for_tenant(self, tenant: str) -> PersonalAgent:
+        """Return an agent for another tenant's users: same models, same database. Closing it closes this one's."""
+        if tenant == self.store.tenant:
+            return self
+        return PersonalAgent(
+            self.settings,
+            policy=self.policy,
+            responder=self.responder,
+            store=self.store.for_tenant(tenant),
+            schema=self.schema,
+            clock=self._clock,
         )
 
     def chat_sync(self, user_id: str, text: str, *, session_id: str | None = None) -> Reply:
@@ -166,13 +132,40 @@ class PersonalAgent:
         if not text.strip():
             raise UsageError("expected something that the user said, got an empty text; send at least one word")
         session_id = await self._session(user_id, session_id)
-        turn_index = await asyncio.to_thread(self.store.append_turn, user_id, session_id, text, at=self._clock())
-        return await self._infer_stored(user_id, session_id, turn_index, text)
+        at = self._clock()
+        turn_index = await asyncio.to_thread(self.store.append_turn, user_id, session_id, text, at=at)
+        return await self._infer_stored(user_id, session_id, turn_index, text, at)
+
+    async def keep(self, user_id: str, text: str, *, session_id: str, message_key: str | None = None) -> int:
+        """Keep one utterance and queue its inference in the same transaction; return the turn's index.
+
+        A ``message_key`` that the session had before adds nothing: a client sent the same message again.
+
+        Raises:
+            UsageError: an id cannot be kept.
+            StoreError: the database cannot be used.
+        """
+        await asyncio.to_thread(self.store.start_session, user_id, session_id)
+        return await asyncio.to_thread(
+            self.store.append_turn, user_id, session_id, text, at=self._clock(), enqueue=True, message_key=message_key
+        )
+
+    async def infer_kept(self, user_id: str, session_id: str, turn_index: int) -> Learned | None:
+        """Infer a turn that was kept; None where that was done before."""
+        pending = await asyncio.to_thread(self.store.pending_turns, user_id)
+        for turn in pending:
+            if (turn.session_id, turn.turn_index) == (session_id, turn_index):
+                return await self._infer_stored(user_id, session_id, turn_index, turn.utterance, turn.at)
+        return None
+
+    async def note_asked(self, user_id: str, session_id: str, path: str) -> None:
+        """Keep that a slot was asked for just now, so that what the user says next is read as the reply."""
+        await asyncio.to_thread(self.store.record_ask, user_id, session_id, path, AskState.ASKED, at=self._clock())
 
     async def catch_up(self, user_id: str) -> tuple[Learned, ...]:
         """Infer the turns that were queued, oldest first."""
         pending = await asyncio.to_thread(self.store.pending_turns, user_id)
-        return tuple([await self._infer_stored(user_id, t.session_id, t.turn_index, t.utterance) for t in pending])
+        return tuple([await self._infer_stored(user_id, t.session_id, t.turn_index, t.utterance, t.at) for t in pending])
 
     async def assess(self, user_id: str, request: str, *, session_id: str | None = None) -> Assessment:
         """Decide whether what is known about the user is enough for a request, and what to ask if it is not.
@@ -189,8 +182,8 @@ class PersonalAgent:
             request, profile, llm=self.policy, schema=self.schema, rules=rules, notation=self.notation, now=self._clock()
         )
 
-    async def _assess_turn(self, user_id: str, text: str, learned: Learned) -> Assessment:
-        """Assess a turn; a reply to a question is about the request that the question came with, and gets no second one."""
+    async def assess_turn(self, user_id: str, text: str, learned: Learned) -> Assessment:
+        """Assess a turn that was learned; a reply to a question is about the request that the question came with, and gets no second one."""
         if learned.answer is None or learned.answer.kind is AnswerKind.OTHER or learned.turn_index == 0:
             return await self.assess(user_id, text, session_id=learned.session_id)
         turns = await asyncio.to_thread(self.store.turns, user_id, learned.session_id)
@@ -204,6 +197,17 @@ class PersonalAgent:
             notation=self.notation,
             now=self._clock(),
         )
+
+    async def assess_kept(self, user_id: str, text: str, *, session_id: str) -> Assessment | None:
+        """Assess a request whose turn may not be inferred yet; None for a reply to a question, which gets no second one.
+
+        Raises:
+            LLMError: the policy could not be reached.
+        """
+        asked = await asyncio.to_thread(self._asked_slot, user_id, session_id, self._clock())
+        if asked is not None and read_answer(text, asked).kind is not AnswerKind.OTHER:
+            return None
+        return await self.assess(user_id, text, session_id=session_id)
 
     async def profile(self, user_id: str) -> Profile:
         """Return what is known about a user; empty for a new one."""
@@ -236,13 +240,8 @@ class PersonalAgent:
             SchemaError: the schema has no such slot.
             UsageError: the value is not one of the slot's type.
         """
-        slot = self.schema.slot(path)
-        normal = normalise(value, slot)
-        if normal is None:
-            allowed = f"one of {', '.join(slot.values)}" if slot.values else f"a value of type {slot.type}"
-            raise UsageError(f"expected {allowed} for {slot.path}, got {value!r}; give such a value, or forget the slot")
+        op = setting(self.schema, path, value, polarity=polarity, at=self._clock())
         await asyncio.to_thread(self.store.ensure_user, user_id)
-        op = SlotOp(OpKind.ADD, slot.path, normal, self._clock(), polarity, Source.EDITED, slot.cardinality)
         return await self._edit(user_id, (op,))
 
     async def forget(self, user_id: str, path: str, value: str = "") -> Forgotten:
@@ -264,11 +263,11 @@ class PersonalAgent:
         self._current[user_id] = await asyncio.to_thread(self.store.start_session, user_id, wanted)
         return self._current[user_id]
 
-    async def _infer_stored(self, user_id: str, session_id: str, turn_index: int, text: str) -> Learned:
+    async def _infer_stored(self, user_id: str, session_id: str, turn_index: int, text: str, said_at: datetime) -> Learned:
         """Infer a turn that is on disk and commit what it reveals; what the policy cannot do now stays queued."""
         profile = await self.profile(user_id)
         consent = await asyncio.to_thread(self._consent, user_id)
-        asked = await asyncio.to_thread(self._asked_slot, user_id, session_id)
+        asked = await asyncio.to_thread(self._asked_slot, user_id, session_id, said_at)
         answer = read_answer(text, asked) if asked else None
         inference = Inference(ParseOutcome.OK, ProfileDelta())
         try:
@@ -295,7 +294,10 @@ class PersonalAgent:
             gate = Gate(text, profile, self.schema, session_id, turn_index, self._clock(), consent)
             inference = replace(inference, delta=ProfileDelta(settle(answer, asked, inference.delta.operations, gate)))
         asks = _closed_asks(text, asked, answer, inference.delta)
-        commit = await asyncio.to_thread(self.store.commit_delta, user_id, session_id, turn_index, inference.delta, asks=asks)
+        withheld = any(refusal.reason is RefusalReason.NO_CONSENT for refusal in inference.refusals)
+        commit = await asyncio.to_thread(
+            self.store.commit_delta, user_id, session_id, turn_index, inference.delta, asks=asks, withheld=withheld
+        )
         return Learned(session_id, turn_index, inference, commit.profile, answer=answer)
 
     async def _answer(
@@ -317,9 +319,10 @@ class PersonalAgent:
                 messages += [Message("user", turn.utterance), Message("assistant", turn.response)]
         return messages
 
-    def _asked_slot(self, user_id: str, session_id: str) -> Slot | None:
-        """Return the slot that the last reply of a session asked for."""
+    def _asked_slot(self, user_id: str, session_id: str, said_at: datetime) -> Slot | None:
+        """Return the slot that the last reply of a session asked for; what was said before the question is no reply to it."""
         asks = [ask for ask in self.store.asks(user_id) if ask.session_id == session_id and ask.state is AskState.ASKED]
+        asks = [ask for ask in asks if ask.at <= said_at]
         return self.schema.find(asks[-1].path) if asks else None
 
     def _rules(self, user_id: str, session_id: str | None) -> AskRules:

@@ -9,7 +9,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -47,6 +47,9 @@ class Settings(BaseModel):
     adapter: str = Field("default", min_length=1)
     """The LoRA adapter of the embedded policy: `default` (the one shipped for the model), `none`, or the path of a GGUF file."""
 
+    responder_adapter: str = Field("none", min_length=1)
+    """The LoRA adapter of the embedded responder: `none`, or the path of a GGUF file."""
+
     embedded_threads: int | None = Field(None, ge=1)
     """Processor threads of the embedded model; by default one per processor, at most 8. Set fewer where other programs are busy."""
 
@@ -82,6 +85,24 @@ class Settings(BaseModel):
 
     questions_per_session: int = Field(3, ge=0)
     """How many clarifying questions the agent may ask in one session."""
+
+    learn_mode: Literal["after", "before"] = "after"
+    """When the server infers what a message reveals: `after` it answered, in the background, or `before` it answers."""
+
+    question_wait_s: float = Field(0.5, ge=0)
+    """How long the server holds the end of an answer, in seconds, for the policy to say whether a question follows."""
+
+    trusted_user_header: str | None = Field(None, min_length=1)
+    """A header in which a trusted chat UI names the user to the server, e.g. `X-OpenWebUI-User-Id`; read with service keys only."""
+
+    max_body_bytes: int = Field(10_000_000, ge=1)
+    """The longest request that the server reads; a longer one is answered with 413."""
+
+    max_in_flight: int = Field(1_000, ge=1)
+    """Requests that the server works on at once; more are answered with 503 and Retry-After."""
+
+    drain_s: float = Field(30.0, gt=0)
+    """How long the server lets answers finish when it is told to stop, in seconds."""
 
     consent: tuple[str, ...] = ("ask",)
     """Which sensitive categories may be kept: `ask` the user first, `all`, `none`, or category names separated by commas."""

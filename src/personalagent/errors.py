@@ -6,7 +6,8 @@ PersonalAgentError              exit 1   something failed
 │   ├── ConfigError                      a setting: flag, environment variable or TOML key
 │   ├── SchemaError                      the profile schema or the user's own YAML
 │   ├── ProfileError                     a profile operation that cannot be applied
-│   └── DataError                        a data file or record
+│   ├── DataError                        a data file or record
+│   └── Conflict                         a change made for a state that moved on meanwhile
 ├── EnvironmentProblem          exit 3   whoever runs the machine: the input was fine
 │   ├── ModelError                       weights of the embedded model
 │   │   ├── ModelMissingError            not on this machine
@@ -57,6 +58,10 @@ class ProfileError(UsageError):
 
 class DataError(UsageError):
     """A data file or one of its records cannot be used."""
+
+
+class Conflict(UsageError):
+    """A change was made for a version that is no longer the newest; read it again."""
 
 
 class EnvironmentProblem(PersonalAgentError):

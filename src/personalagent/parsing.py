@@ -24,7 +24,7 @@ from enum import StrEnum
 from typing import Any
 
 from personalagent.clauses import clause_of
-from personalagent.profile import OpKind, Polarity
+from personalagent.profile import OpKind, Polarity, value_tokens
 
 NOTHING = "none"
 """What the policy writes for a turn that reveals nothing, or a request that needs nothing."""
@@ -126,7 +126,17 @@ def _compact_fact(line: str, clauses: Sequence[str]) -> Fact | None:
     match = _COMPACT.match(line)
     if match is None or not 0 < int(match["clause"]) <= len(clauses):
         return None
-    return _fact(match["path"], match["marks"].split(), match["value"], clauses[int(match["clause"]) - 1])
+    quote = _supporting(match["value"], clauses[int(match["clause"]) - 1], clauses)
+    return _fact(match["path"], match["marks"].split(), match["value"], quote)
+
+
+def _supporting(value: str, named: str, clauses: Sequence[str]) -> str:
+    """Return the clause that the policy named; where it shares no word with the value and one other holds them all, that other."""
+    words = value_tokens(value)
+    if words & value_tokens(named):
+        return named
+    holding = [clause for clause in clauses if words and words <= value_tokens(clause)]
+    return holding[0] if len(holding) == 1 else named
 
 
 def _fact(path: str, marks: Sequence[str], value: str, quote: str) -> Fact | None:

@@ -205,6 +205,18 @@ async def assess(
     )
 
 
+def assess_without_policy(request: str, profile: Profile, schema: ProfileSchema) -> Assessment:
+    """Return what can be told of a request at once: what is held of slots that requests like it needed. It asks for nothing. Pure.
+
+    Nobody names the very slot here, so the neighbours of the likeliest ones count, too, unless they are sensitive.
+    """
+    likely = likely_slots(clip(request, MAX_UTTERANCE_TOKENS["compact"])[0], schema)
+    groups = {slot.group for slot in likely[:MOST_LIKELY]}
+    near = [slot for slot in schema if slot.group in groups and not slot.is_sensitive]
+    known = tuple(value for slot in dict.fromkeys((*likely, *near)) for value in profile.values(slot.path))
+    return replace(decide(request, (), profile, AskRules()), known=known, likely=tuple(slot.path for slot in likely))
+
+
 def decide(
     request: str,
     needs: Sequence[Slot],

@@ -80,7 +80,11 @@ def responder() -> ScriptedLLM:
             return LLMResponseError("expected a chat completion, got something else; look at the endpoint's log")
         good_to = 2 if sees_all else 3 if is_react or "<memories>" in head else 4
         kind = "good" if n <= good_to else "odd" if n == 5 and sees_all else "bad"
-        text = kind if "<choice>" not in last else {"good": "<choice>A</choice>", "bad": "<choice>B</choice>"}.get(kind, kind)
+        text = (
+            kind
+            if "letter of one option" not in last
+            else {"good": "<choice>A</choice>", "bad": "<choice>B</choice>"}.get(kind, kind)
+        )
         return Completion(f"Thought: I know.\nAction: finish[{text}]" if is_react else text, usage)
 
     return ScriptedLLM(answer, name="responder")

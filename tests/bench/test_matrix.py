@@ -143,3 +143,10 @@ KAPPA = {
     "quadratic_kappa": 0.6,
     "quadratic_kappa_95": None,
 }
+
+
+def test_every_row_of_every_table_has_a_cell_for_each_column(numbers: dict[str, Any]) -> None:
+    tables = tables_of(numbers)
+    assert len(tables) > 5
+    for table in tables:
+        assert {len(row) for row in table.rows} == {len(table.header)}, table.title

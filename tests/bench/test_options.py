@@ -10,7 +10,7 @@ from personalagent.bench.options import parse_letter, render_options
 def test_options_are_shown_with_their_letters() -> None:
     shown = render_options(("A ferry\nat noon", "The train over the bridge"))
     assert "\nA. A ferry at noon\nB. The train over the bridge\n" in shown
-    assert shown.endswith("<choice>A/B</choice>")
+    assert shown.endswith("Reply with the letter of one option and nothing else.")
 
 
 @pytest.mark.parametrize(

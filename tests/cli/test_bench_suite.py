@@ -45,6 +45,20 @@ def test_a_run_is_scored_and_reported(cli: Cli, script: Callable[..., None], jud
     assert cli("bench", "report", str(folder), "--json").json["rows"] == 3
 
 
+def test_a_published_run_has_the_same_figures_and_none_of_the_words(
+    cli: Cli, script: Callable[..., None], judge: str, tmp_path: Path
+) -> None:
+    script("responder", "A wholly secret reply.", "A wholly secret reply.")
+    run, shown = tmp_path / "run", tmp_path / "shown"
+    assert cli("bench", "run", *UNSEEN, "--judge", judge, "--out", str(run)).code == 1, "the third reply is missing: it fails"
+    assert cli("bench", "publish", str(run), "--out", str(shown), "--json").json == {"path": str(shown), "rows": 3}
+    assert b"secret" in (run / ROWS).read_bytes() and b"secret" not in (shown / ROWS).read_bytes()
+    figures = [cli("bench", "report", str(folder), "--json").json["blocks"] for folder in (run, shown)]
+    assert figures[0] == figures[1] and figures[0][0]["cost"]["base"]["answered"] == 2
+    again = cli("bench", "publish", str(run), "--out", str(shown))
+    assert again.code == 2 and "a folder that does not exist yet" in again.err
+
+
 def test_what_is_there_is_not_asked_again_and_another_run_is_refused(
     cli: Cli, script: Callable[..., None], tmp_path: Path
 ) -> None:

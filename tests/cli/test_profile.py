@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.cli.conftest import THAI, Cli
+from tests.cli.conftest import THAI, Cli, facts
 
 
 def test_an_edit_replaces_a_single_value_and_keeps_its_history(cli: Cli) -> None:
@@ -75,7 +75,7 @@ def test_an_import_with_a_slot_of_another_schema_is_refused_as_a_whole(cli: Cli)
     document = cli("profile", "export", "alice").json
     document["operations"].append({**document["operations"][0], "path": "consumption_lifestyle.diet.snacks"})
     result = cli("profile", "import", "bob", "-", stdin=json.dumps(document).encode())
-    assert (result.code, "got 'consumption_lifestyle.diet.snacks' in the file" in result.err) == (2, True)
+    assert (result.code, "got 'consumption_lifestyle.diet.snacks' in the export" in result.err) == (2, True)
     assert cli("profile", "show", "bob").code == 2, "nothing was imported"
 
 
@@ -92,3 +92,26 @@ def test_a_user_nobody_knows_is_not_an_empty_profile(cli: Cli) -> None:
     for command in ("show", "history", "export"):
         result = cli("profile", command, "alise")
         assert (result.code, "Did you mean 'alice'?" in result.err) == (2, True)
+
+
+def test_diff_is_what_one_session_changed(cli: Cli, script: Callable[..., None], tmp_path: Path) -> None:
+    cli("profile", "edit", "alice", "location.city", "Faro")
+    for name, city, said in (("first", "Lisbon", "I live in Lisbon"), ("second", "Porto", "I moved to Porto")):
+        script("policy", facts(f"geography_environment.location.city | add | neutral | {city} | {said}"))
+        file = tmp_path / f"{name}.json"
+        file.write_text(json.dumps([{"role": "user", "content": said}]))
+        cli("replay", str(file), "--user", "alice")
+    first, _ = [each["session_id"] for each in cli("profile", "review", "alice", "--json").json]
+    shown = cli("profile", "diff", "alice").out
+    assert "+ location.city: Porto  “I moved to Porto”" in shown
+    assert "- location.city: Lisbon" in shown
+    diff = cli("profile", "diff", "alice", first, "--json").json
+    assert [value["value"] for value in diff["old"]] == ["Faro"]
+    assert [value["value"] for value in diff["new"]] == ["Lisbon"]
+    assert [op["quote"] for turn in diff["turns"] for op in turn["operations"]] == ["I live in Lisbon"]
+
+
+def test_diff_wants_a_session_of_the_user(cli: Cli) -> None:
+    cli("profile", "edit", "alice", "location.city", "Porto")
+    assert "expected a user who had a session" in cli("profile", "diff", "alice").err
+    assert "expected a session of 'alice', got 's9'" in cli("profile", "diff", "alice", "s9").err

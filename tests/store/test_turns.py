@@ -25,7 +25,7 @@ def test_a_turn_is_kept_as_it_was_said_and_waits_for_inference(store: Store) -> 
     session_id = store.start_session("alice")
     at = datetime(2026, 1, 1, 9, 30, 0, 123456, tzinfo=timezone(timedelta(hours=2)))
     assert store.append_turn("alice", session_id, "I live in Rome", at=at) == 0
-    expected = StoredTurn(session_id, 0, "I live in Rome", None, at, InferenceState.PENDING, 0, None, False)
+    expected = StoredTurn(session_id, 0, 1, "I live in Rome", None, at, InferenceState.PENDING, 0, None, False)
     assert store.turns("alice") == store.pending_turns("alice") == (expected,)
     assert store.turns("alice")[0].at.tzinfo is UTC
 

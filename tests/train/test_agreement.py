@@ -19,7 +19,7 @@ from personalagent.llm.embedded import EmbeddedLLM, find_adapter  # noqa: E402
 from personalagent.schema import ProfileSchema  # noqa: E402
 from personalagent.train.export import TENSOR_NAMES  # noqa: E402
 from personalagent.train.samples import infer_example, walk  # noqa: E402
-from personalagent.train.sft import END, PROMPT, load_backbone  # noqa: E402
+from personalagent.train.sft import END, chat_text, load_backbone  # noqa: E402
 
 pytestmark = pytest.mark.train
 AGREE = 0.98
@@ -44,7 +44,7 @@ def merge(model: Any, adapter: Path) -> None:
 
 async def test_the_shipped_adapter_answers_the_same_in_both(qwen: Path, corpus: Corpus, schema: ProfileSchema) -> None:
     """llama.cpp's greedy tokens are those of transformers on real prompts; without the adapter they are not."""
-    adapter = find_adapter("default", qwen)
+    adapter = find_adapter(Settings(), "policy", qwen)
     assert adapter is not None
     prompts = [
         infer_example(*turn, schema, "dialogue").prompt
@@ -68,7 +68,7 @@ def agreement(model: Any, tokenizer: Any, prompts: list[str], outputs: list[str]
     """Count the tokens of outputs, and how many of them a model would have chosen there."""
     found = {"tokens": 0, "same": 0}
     for prompt, output in zip(prompts, outputs, strict=True):
-        before = tokenizer(PROMPT.format(prompt=prompt), add_special_tokens=False).input_ids
+        before = tokenizer(chat_text([Message("user", prompt)]), add_special_tokens=False).input_ids
         written = tokenizer(output, add_special_tokens=False).input_ids
         with torch.no_grad():
             logits = model(torch.tensor([before + written])).logits[0, len(before) - 1 : -1]

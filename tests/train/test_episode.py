@@ -11,7 +11,8 @@ pytest.importorskip("sacrebleu", reason="needs the train extra")
 
 from personalagent.datasets.base import LabelledTurn
 from personalagent.datasets.corpus import Corpus
-from personalagent.inference import RefusalReason, infer
+from personalagent.errors import DataError
+from personalagent.inference import Notation, RefusalReason, infer
 from personalagent.llm.base import Completion, TokenLogprob
 from personalagent.llm.scripted import ScriptedLLM
 from personalagent.parsing import Fact, ParseOutcome
@@ -20,7 +21,9 @@ from personalagent.schema import ProfileSchema
 from personalagent.train.episode import (
     Episode,
     dialogue_episodes,
+    dump_episode,
     observe,
+    parse_episode,
     short_enough,
     start,
     step,
@@ -42,10 +45,17 @@ MOVE = Episode(
 )
 
 
-async def test_two_turns_go_as_serving_would_take_them(schema: ProfileSchema) -> None:
+COMPACT = ("new\n1 location.city: Porto\n2 diet.foods like: bread\n9 job.title: baker", "new\n1 location.city update: Braga")
+GENERAL = (
+    "<classification>\nlocation.city | add | neutral | Porto | I live in Porto\njob.title | add | neutral | baker | bakery\n</classification>",
+    "<classification>\nlocation.city | update | neutral | Braga | We moved to Braga\n</classification>",
+)
+
+
+@pytest.mark.parametrize(("notation", "texts"), [("compact", COMPACT), ("general", GENERAL)])
+async def test_two_turns_go_as_serving_would_take_them(schema: ProfileSchema, notation: Notation, texts: tuple[str, ...]) -> None:
     """The same prompts, operations and profile as ``infer`` with a policy that writes the same and gives no probabilities."""
-    texts = ["new\n1 location.city: Porto\n2 diet.foods like: bread\n9 job.title: baker", "new\n1 location.city update: Braga"]
-    state, profile = start(MOVE), Profile()
+    state, profile = start(parse_episode(dump_episode(MOVE)), notation), Profile()
     for index, text in enumerate(texts):
         policy = ScriptedLLM([text])
         served = await infer(
@@ -56,6 +66,7 @@ async def test_two_turns_go_as_serving_would_take_them(schema: ProfileSchema) ->
             at=START + timedelta(minutes=index),
             session_id="move",
             turn_index=index,
+            notation=notation,
         )
         assert observe(state, schema).messages == policy.calls[0].messages
         taken, state = step(state, text, schema)
@@ -121,6 +132,13 @@ def test_a_dialogue_starts_from_nothing_and_goes_on_over_its_sessions(corpus: Co
     assert len(start(episode).profile) == 0
 
 
+def test_an_episode_is_read_back_as_it_was_written(corpus: Corpus, schema: ProfileSchema) -> None:
+    for episode in (dialogue_episodes(corpus, "train")[0], turn_episodes(corpus, schema, "dev")[0]):
+        assert parse_episode(dump_episode(episode)) == episode
+    with pytest.raises(DataError, match="expected an episode as `train episodes` writes it"):
+        parse_episode('{"episode_id": "e"}')
+
+
 def test_only_the_train_split_is_trained_on(corpus: Corpus, schema: ProfileSchema) -> None:
     ids = {episode.episode_id for episode in train_episodes(corpus, schema, "both")}
     assert len(ids) == len(corpus.dialogues_of("train")) + len(corpus.turns_of("train"))
@@ -133,7 +151,10 @@ def test_an_episode_with_a_long_prompt_is_left_out_and_counted(schema: ProfileSc
 
 
 def test_gold_itself_fulfils_every_criterion(corpus: Corpus, schema: ProfileSchema) -> None:
-    """On the dev dialogues, turn by turn, written as training writes it; the few turns whose gold the gate refuses are not looked at."""
+    """On the dev dialogues, turn by turn, written as training writes it; the few turns whose gold the gate refuses are not looked at.
+
+    A few labels quote words that share none with the value, while another clause has them all: that clause is taken as the proof then.
+    """
     steps = []
     for episode in dialogue_episodes(corpus, "dev"):
         state = start(episode)
@@ -142,7 +163,7 @@ def test_gold_itself_fulfils_every_criterion(corpus: Corpus, schema: ProfileSche
             steps.append(taken)
     whole = [taken for taken in steps if not taken.refusals]
     assert len(whole) > 0.95 * len(steps) > 100
-    assert sum(all(rubric_criteria(taken).values()) for taken in whole) >= 0.99 * len(whole)
+    assert sum(all(rubric_criteria(taken).values()) for taken in whole) >= 0.98 * len(whole)
 
 
 def test_polarity_and_value_of_a_given_profile_reach_the_prompt(schema: ProfileSchema, profile_of: ProfileOf) -> None:

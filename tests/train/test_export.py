@@ -20,7 +20,7 @@ from personalagent.dialogue import Message  # noqa: E402
 from personalagent.errors import DataError  # noqa: E402
 from personalagent.llm.embedded import EmbeddedLLM  # noqa: E402
 from personalagent.train.export import export_adapter, interleave_rows  # noqa: E402
-from personalagent.train.sft import LINEAR, PROMPT, load_backbone  # noqa: E402
+from personalagent.train.sft import LINEAR, chat_text, load_backbone  # noqa: E402
 from tests.train.tiny import HEAD, HEADS, KV_HEADS, write_tiny_model  # noqa: E402
 
 pytestmark = pytest.mark.train
@@ -99,7 +99,7 @@ def test_only_llamas_query_and_key_rows_are_permuted(exported: tuple[str, Path, 
 
 def greedy(model: Any, tokenizer: Any, text: str, count: int) -> list[int]:
     """Return the tokens that a model writes after a user message."""
-    inputs = tokenizer(PROMPT.format(prompt=text), return_tensors="pt", add_special_tokens=False)
+    inputs = tokenizer(chat_text([Message("user", text)]), return_tensors="pt", add_special_tokens=False)
     with torch.no_grad():
         out = model.generate(**inputs, max_new_tokens=count, do_sample=False, pad_token_id=tokenizer.pad_token_id)
     return out[0, inputs["input_ids"].shape[1] :].tolist()
@@ -117,7 +117,7 @@ async def test_a_random_adapter_answers_the_same_in_both(exported: tuple[str, Pa
     expected = tokenizer.decode(greedy(adapted, tokenizer, "I live in Porto", 12), skip_special_tokens=True)
     with adapted.disable_adapter():
         bare = tokenizer.decode(greedy(adapted, tokenizer, "I live in Porto", 12), skip_special_tokens=True)
-    policy, responder = (EmbeddedLLM(weights, adapter=output, adapter_scale=scale) for scale in (1.0, 0.0))
+    policy, responder = (EmbeddedLLM(weights, adapter=adapter, loaded=[output]) for adapter in (output, None))
     assert (await served(policy, "I live in Porto", 12)).strip() == expected.strip()
     assert (await served(responder, "I live in Porto", 12)).strip() == bare.strip() != expected.strip()
     await policy.aclose()

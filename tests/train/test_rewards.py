@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("sacrebleu", reason="needs the train extra")
 
+from personalagent.bench.verdict_files import load_verdicts, write_lines
 from personalagent.datasets.base import LabelledTurn
 from personalagent.errors import LLMTimeout, UsageError
 from personalagent.llm.scripted import ScriptedLLM
 from personalagent.parsing import Fact
 from personalagent.profile import OpKind, Polarity, Profile
 from personalagent.schema import ProfileSchema
-from personalagent.train.episode import Episode, Step, Trajectory, start, step
+from personalagent.train.episode import Episode, Step, Trajectory, roll_out, start, step
 from personalagent.train.rewards import (
     Rewarder,
     RewardJudge,
@@ -24,6 +26,7 @@ from personalagent.train.rewards import (
     format_reward,
     parse_weights,
     rubric_criteria,
+    rule_verdicts,
 )
 from tests.conftest import ProfileOf
 
@@ -82,7 +85,7 @@ def test_each_stair_of_the_format(turn, text: str, truncated: bool, stair: float
         (f"{RIGHT}\n1 job.occupation: baker", {"no_hallucination"}),
         (f"{RIGHT}\n3 diet.restrictions like: 3 eggs for breakfast", {"no_hallucination"}),
         # the right fact, proved by words that do not prove it
-        ("new\n2 location.city: Porto\n3 diet.foods like: 3 eggs for breakfast", {"no_hallucination"}),
+        ("new\n1 location.city: Porto\n2 diet.foods like: 3 eggs breakfast daily", {"no_hallucination"}),
         # how many, how much liked
         ("new\n1 location.city: Porto\n3 diet.foods like: eggs for breakfast", {"informativeness"}),
         ("new\n1 location.city: Porto\n3 diet.foods: 3 eggs for breakfast", {"informativeness"}),
@@ -216,3 +219,17 @@ def test_turn_weights_are_read_from_text() -> None:
     for text in ("", "late", "1,-1", "0", "1,nan"):
         with pytest.raises(UsageError, match="expected turn weights"):
             parse_weights(text)
+
+
+async def test_the_rules_verdicts_of_a_rollout_can_be_read_as_any_judges(schema: ProfileSchema, tmp_path: Path) -> None:
+    said = (SAID, "Thanks a lot.", "Three lines, please.")
+    turns = (LabelledTurn(said[0], GOLD), LabelledTurn(said[1], ()), LabelledTurn(said[2], ()))
+    policy = ScriptedLLM([RIGHT, "new\n1 diet.foods: lots", "I see."])
+    lines = rule_verdicts(await roll_out(Episode("e", turns), policy, schema), schema, policy.name)
+    write_lines(tmp_path / "verdicts.jsonl", lines)
+    rows = load_verdicts(tmp_path / "verdicts.jsonl")
+    assert [(row.example_id, row.unit, row.fields["utterance"]) for row in rows] == [(f"e/{n}", "e", said[n]) for n in range(3)]
+    assert [row.scores for row in rows] == [HOLD, HOLD | {"no_hallucination": 0.0}, {}]
+    assert [line["verdict"] and line["verdict"]["score"] for line in lines] == [1.0, 0.0, None]
+    assert lines[2]["error"] == "expected facts or none, got 'I see.'"
+    assert "Porto" in rows[1].fields["gold"] and "lots" in rows[1].fields["inferred"] and "lots" not in rows[1].fields["gold"]

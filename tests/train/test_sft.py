@@ -21,12 +21,12 @@ from personalagent.train.sft import (  # noqa: E402
     PolicyTrainer,
     SFTSettings,
     _config,
-    _with_adapter,
     commit,
     examples_sha256,
     load_backbone,
     tokenise,
     train,
+    with_adapter,
 )
 from tests.train.tiny import write_tiny_model  # noqa: E402
 
@@ -81,7 +81,10 @@ def trainer(backbone: tuple[Any, Any], tmp_path: Path) -> PolicyTrainer:
     dataset, _ = tokenise([EXAMPLES[0], EXAMPLES[-1]], tokenizer, 512)
     config = _config(SETTINGS, tmp_path, progress=False)
     return PolicyTrainer(
-        model=_with_adapter(copy.deepcopy(model), SETTINGS, None), args=config, train_dataset=dataset, processing_class=tokenizer
+        model=with_adapter(copy.deepcopy(model), None, rank=2, alpha=4, first_layer=1),
+        args=config,
+        train_dataset=dataset,
+        processing_class=tokenizer,
     )
 
 

@@ -10,7 +10,6 @@ from personalagent.profile import Profile
 from personalagent.schema import ProfileSchema
 from personalagent.train.episode import Episode
 from personalagent.train.samples import PolicyExample
-from personalagent.train.sft import SFTSettings, train
 from tests.train.tiny import write_tiny_model
 
 SAID = ("what time is it", "how far is the moon", "is rain wet", "who made tea first")
@@ -23,6 +22,8 @@ def empty_episodes(turns: int) -> list[Episode]:
 
 def write_policy(folder: Path, schema: ProfileSchema) -> tuple[Path, Path]:
     """Write a random qwen2 model and an adapter that says ``none`` about half of the time; return both."""
+    from personalagent.train.sft import SFTSettings, train  # not there beside veRL
+
     weights = write_tiny_model(folder / "tiny.gguf", "qwen2", can_end=True)
     prompts = [build_prompt(said, Profile(), schema).messages[0].content for said in SAID]
     examples = [PolicyExample("infer", "turn", prompt, text) for prompt in prompts for text in ("none", "no", "none", "name")]

@@ -16,7 +16,7 @@ _BARE = re.compile(r"\**\(?([A-Z])(?:\)?\**[.):]*\s*$|[.):]\**\s)")
 def render_options(options: tuple[str, ...]) -> str:
     """Return what stands after the request: the options with their letters, and how to answer."""
     lines = "\n".join(f"{letter}. {' '.join(option.split())}" for letter, option in zip(ascii_uppercase, options, strict=False))
-    return load_prompt("bench_options").fill(options=lines, letters="/".join(ascii_uppercase[: len(options)])).strip()
+    return load_prompt("bench_options").fill(options=lines).strip()
 
 
 def parse_letter(text: str, count: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Result files as the Markdown tables that the README shows."""
+"""Committed results as the Markdown tables that the README shows: files of ``bench infer``, and folders of ``bench publish``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from personalagent.bench.report_suite import readme_table
+from personalagent.bench.rows import MANIFEST
+from personalagent.bench.suite_numbers import load_suite, suite_numbers
 from personalagent.errors import DataError
 
-BEGIN, END = "<!-- results:infer -->", "<!-- /results:infer -->"
+INFER = "infer"
 
 
 def load_run(path: Path) -> Mapping[str, Any]:
@@ -90,14 +93,29 @@ def _history(summary: Mapping[str, Any]) -> str:
     return " / ".join(_number(costs.get(turns), 0) for turns in ("10", "100", "1000"))
 
 
-def with_table(readme: str, table: str) -> str:
-    """Return the README with the table between its markers.
+def readme_tables(results: Path) -> dict[str, str]:
+    """Return every table of the README by its name: ``infer`` from ``infer-*.json``, and one for each folder with runs in it.
+
+    Raises:
+        DataError: a file or folder is no run.
+        UsageError: runs in one folder were not made alike.
+    """
+    tables = {INFER: infer_table([load_run(path) for path in sorted(results.glob(f"{INFER}-*.json"))])}
+    for folder in sorted(path for path in results.iterdir() if path.is_dir()):
+        runs = sorted(manifest.parent for manifest in folder.glob(f"*/{MANIFEST}"))
+        tables[folder.name] = readme_table(suite_numbers(load_suite(runs)))
+    return tables
+
+
+def with_table(readme: str, name: str, table: str) -> str:
+    """Return the README with the table between the markers ``<!-- results:NAME -->`` and ``<!-- /results:NAME -->``.
 
     Raises:
         DataError: the markers are missing.
     """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise DataError(f"expected the README to hold {BEGIN} and {END}, got a text without them; put them where the table goes")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    begin, end = f"<!-- results:{name} -->", f"<!-- /results:{name} -->"
+    before, found, rest = readme.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise DataError(f"expected the README to hold {begin} and {end}, got a text without them; put them where the table goes")
+    return f"{before}{begin}\n{table}\n{end}{after}"

@@ -23,7 +23,7 @@ CAUTION = (
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table of the report."""
+    """One table of the report. Every row has a cell for each column of the header."""
 
     title: str
     header: tuple[str, ...]
@@ -58,6 +58,21 @@ def tables_of(numbers: Numbers, agreements: Mapping[str, Mapping[str, Any]] | No
         *(_times(block) for block in blocks),
     ]
     return [table for table in tables if table.rows]
+
+
+def readme_table(numbers: Numbers) -> str:
+    """Return scores and prompt tokens, a line for each budget and system, as Markdown: the figures of the report, fewer of them."""
+    header = ("system", "inserted tokens", "score", "95 %", "prompt tokens of a request", "to read the history", "examples")
+    rows = []
+    for block in numbers["blocks"]:
+        for system, each in block["scores"].items():
+            cost = block["cost"][system]
+            tokens = (number(cost[part]["prompt_tokens"], 0) for part in ("request", "history"))
+            left_out = each["unscored"] + each["failed"]
+            examples = str(each["rows"]) + (f", {left_out} without a score" if left_out else "")
+            score = (number(each["average"]), interval(each["average_95"]))
+            rows.append((system, f"{block['noise_tokens']:,}", *score, *tokens, examples))
+    return "\n".join([_line(header), "|" + "---|" * len(header), *map(_line, rows)])
 
 
 def load_agreements(files: Iterable[Path]) -> dict[str, Mapping[str, Any]]:
@@ -297,6 +312,7 @@ def _times(block: Numbers) -> Table:
         "system",
         "request: s",
         "history: s",
+        "embedding: s",
         "failed calls",
         "judge: calls",
         "judge: prompt tokens",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -86,6 +86,13 @@ class Row:
         """Return the row as JSON values."""
         record = asdict(self)
         return record | {"missing": None if self.missing is None else list(self.missing), "trace": list(self.trace)}
+
+    @property
+    def without_text(self) -> Row:
+        """The row without anything that was written in it, by a system or a data set; every figure made of it is the same."""
+        error = self.error and {**self.error, "message": ""}
+        text, question = (None if each is None else "" for each in (self.text, self.question))
+        return replace(self, text=text, question=question, trace=(), error=error)
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Row:

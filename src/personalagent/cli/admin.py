@@ -132,7 +132,7 @@ def _model(spec: str, role: LLMRole, settings: Settings) -> str:
     kind, _, rest = spec.partition(":")
     if kind == "embedded":
         weights = find_model(rest or settings.embedded_model, settings.models_dir)
-        adapter = find_adapter(settings.adapter, weights) if role == "policy" else None
+        adapter = find_adapter(settings, role, weights)
         return f"{weights}{f', adapter {adapter.name} (sha256 {file_sha256(adapter)[:12]}…)' if adapter else ', no adapter'}"
     if kind in LLM_KINDS.targets and kind != "openai":
         return spec

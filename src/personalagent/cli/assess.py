@@ -9,8 +9,8 @@ import typer
 
 from personalagent.cli.doors import AsJson, UserId, open_agent, refuse_unknown_user, settings_of
 from personalagent.cli.terminal import emit, say
-from personalagent.cli.views import assessment_json
 from personalagent.datasets.replay import STDIN, decode
+from personalagent.json_forms import assessment_json
 from personalagent.sufficiency import Assessment
 
 

@@ -10,24 +10,24 @@ from typing import Annotated, Any
 
 import typer
 
-from personalagent.agent import PersonalAgent, Reply
+from personalagent.agent import PersonalAgent
 from personalagent.cli.doors import AsJson, Run, open_agent, settings_of
 from personalagent.cli.model import fetch_missing
 from personalagent.cli.terminal import emit, note, say, waiting
 from personalagent.cli.views import (
     attitude,
-    operation_json,
     operation_line,
     refusal_line,
     short,
     show_profile,
-    value_json,
     value_line,
 )
 from personalagent.datasets.replay import decode
 from personalagent.errors import PersonalAgentError, UsageError
 from personalagent.inference import RefusalReason
+from personalagent.json_forms import operation_json, value_json
 from personalagent.parsing import Fact, ParseOutcome
+from personalagent.reply import Reply
 from personalagent.store import AskState
 
 HELP = """\

@@ -9,15 +9,17 @@ from typing import Any
 
 import typer
 
-from personalagent.agent import Learned, PersonalAgent, Reply
+from personalagent.agent import PersonalAgent
 from personalagent.cli.assess import show_assessment
 from personalagent.cli.chat import reply_json
 from personalagent.cli.doors import AsJson, Run, open_agent, settings_of
 from personalagent.cli.model import fetch_missing
 from personalagent.cli.replay import keeping_nothing, play, show_costs, show_turn
 from personalagent.cli.terminal import emit, say, waiting
-from personalagent.cli.views import profile_json, show_profile, turn_json, value_line
+from personalagent.cli.views import show_profile, turn_json, value_line
 from personalagent.datasets.replay import ReplayDialogue, parse_dialogues
+from personalagent.json_forms import profile_json
+from personalagent.reply import Learned, Reply
 
 USER = "demo"
 

@@ -17,14 +17,22 @@ from personalagent.cli import (
     assess,
     bench,
     bench_asking,
+    bench_publish,
     bench_suite,
     chat,
     data,
     demo,
+    from_store,
+    keys,
     model,
     profile,
     replay,
+    review,
+    serve,
     train,
+    train_episodes,
+    train_replies,
+    train_rewards,
 )
 from personalagent.cli.doors import parse_settings
 from personalagent.cli.terminal import note
@@ -65,9 +73,12 @@ def root(
 
 
 app.command()(chat.chat)
+app.command()(serve.serve)
 app.command()(replay.replay)
 app.command()(demo.demo)
 app.command()(assess.assess)
+profile.app.command()(review.training)
+profile.app.command("review")(review.review)
 app.add_typer(profile.app, name="profile")
 app.add_typer(model.app, name="model")
 bench.app.command()(bench_asking.coldstart)
@@ -77,9 +88,16 @@ bench.app.command()(agreement.judge)
 bench.app.command()(agreement.agreement)
 bench.app.command()(bench_suite.run)
 bench.app.command()(bench_suite.report)
+bench.app.command()(bench_publish.publish)
 app.add_typer(bench.app, name="bench")
+data.app.command("from-store")(from_store.from_store)
 app.add_typer(data.app, name="data")
+train.app.command()(train_replies.dpo)
+train.app.command()(train_rewards.rewards)
+train.app.command()(train_episodes.episodes)
 app.add_typer(train.app, name="train")
+app.add_typer(keys.keys, name="keys")
+app.add_typer(keys.jobs, name="jobs")
 app.command()(admin.verify)
 app.command()(admin.doctor)
 

@@ -24,12 +24,13 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
     from personalagent.llm.embedded import find_adapter  # brings the openai package: most of a second
 
     settings = settings_of(context)
+    shipped = settings.model_copy(update={"adapter": "default"})
     rows = [
         {
             "name": model.name,
             "is_cached": model.is_cached,
             "size_bytes": model.size_bytes,
-            "has_adapter": find_adapter("default", model.path) is not None,
+            "has_adapter": find_adapter(shipped, "policy", model.path) is not None,
             "path": str(model.path),
             "about": model.about,
         }

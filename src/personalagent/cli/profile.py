@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -14,17 +14,17 @@ from rich.text import Text
 
 from personalagent.cli.doors import AsJson, UserId, open_profiles, refuse_unknown_user, schema_of, settings_of
 from personalagent.cli.terminal import emit, note, out, printable, say
-from personalagent.cli.views import attitude, operation_line, plain_table, profile_json, short, show_profile
+from personalagent.cli.views import attitude, operation_line, plain_table, short, show_profile, value_line
 from personalagent.datasets.replay import STDIN, decode
-from personalagent.errors import DataError, SchemaError, UsageError
-from personalagent.profile import OpKind, Polarity, ProfileDelta, SlotOp, Source
-from personalagent.schema import ProfileSchema, Slot
-from personalagent.store import dump_operations, parse_operations
+from personalagent.errors import DataError, UsageError
+from personalagent.json_forms import diff_json, profile_json
+from personalagent.portable import export_document, imported_operations, parse_export
+from personalagent.profile import Polarity, ProfileDelta
+from personalagent.schema import Slot
+from personalagent.sessions import session_diff
+from personalagent.store import dump_operations
 
 app = typer.Typer(no_args_is_help=True, help="See, correct, erase and carry what is known about a user.")
-FORMAT = "personalagent.profile/1"
-"""What an exported profile says it is."""
-
 SlotName = Annotated[str, typer.Argument(metavar="SLOT", help="category.group.slot, or group.slot.")]
 
 
@@ -60,6 +60,32 @@ def history(
         say(line.append_text(operation_line(op)).append(f"  {op.source}", style="dim"))
     if not operations:
         say("nothing was ever recorded" + (f" for {path}" if path else ""))
+
+
+@app.command()
+def diff(
+    context: typer.Context,
+    user_id: UserId,
+    session_id: Annotated[str | None, typer.Argument(metavar="SESSION", help="The session; the last one when left out.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what one session changed: values it added, took away, or confirmed."""
+    with open_profiles(settings_of(context)) as (agent, _):
+        refuse_unknown_user(agent.store, user_id)
+        if session_id is None:
+            session_id = next(reversed(agent.store.session_ids(user_id)), None)
+        if session_id is None:
+            raise UsageError(f"expected a user who had a session, got {user_id!r}, whose profile was only edited or imported")
+        found = session_diff(agent.store, user_id, session_id)
+    if as_json:
+        emit(diff_json(user_id, found))
+        return
+    say(f"session {printable(found.session_id)}: {len(found.turns)} turns", style="bold")
+    changes = [("+", value) for value in found.added] + [("-", value) for value in found.removed]
+    for sign, value in [*changes, *(("=", new) for _, new in found.changed)]:
+        say(f"{sign} {printable(value_line(value))}", style={"+": "green", "-": "yellow"}.get(sign))
+    if not changes and not found.changed:
+        say("nothing changed")
 
 
 @app.command()
@@ -146,16 +172,11 @@ def export(
     user_id: UserId,
     output: Annotated[Path | None, typer.Option(help="The file to write; standard output when left out.")] = None,
 ) -> None:
-    """Write a user's whole log of operations as JSON; ``profile import`` reads it."""
+    """Write everything that is kept about a user as JSON; ``profile import`` reads the log of operations in it."""
     with open_profiles(settings_of(context)) as (agent, _):
         refuse_unknown_user(agent.store, user_id)
+        document = export_document(agent.store, user_id, at=datetime.now(UTC))
         operations = agent.store.operations(user_id)
-    document = {
-        "format": FORMAT,
-        "user_id": user_id,
-        "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "operations": json.loads(dump_operations(operations)),
-    }
     if output is None:
         emit(document)
         return
@@ -177,7 +198,7 @@ def import_(
     data = sys.stdin.buffer.read() if file == STDIN else _read(Path(file))
     operations = parse_export(decode(data, "standard input" if file == STDIN else file))
     with open_profiles(settings_of(context)) as (agent, run):
-        imported = tuple(_imported(op, agent.schema) for op in operations if op.op is not OpKind.FORGET)
+        imported = imported_operations(operations, agent.schema)
         agent.store.ensure_user(user_id)
         agent.store.edit(user_id, ProfileDelta(imported))
         profile = run(agent.profile(user_id))
@@ -192,33 +213,6 @@ def _read(file: Path) -> bytes:
         return file.expanduser().read_bytes()
     except OSError as error:
         raise DataError(f"expected a readable file, got {error.strerror}: {file}; check the path") from error
-
-
-def parse_export(text: str) -> tuple[SlotOp, ...]:
-    """Read what ``profile export`` wrote.
-
-    Raises:
-        DataError: it is something else, or damaged.
-    """
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError("expected an exported profile in JSON, got text that does not parse; export it again") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        got = document.get("format") if isinstance(document, dict) else type(document).__name__
-        raise DataError(
-            f"expected a file of `personalagent profile export` (format {FORMAT!r}), got {got!r}; export the profile again"
-        )
-    return parse_operations(json.dumps(document.get("operations")))
-
-
-def _imported(op: SlotOp, schema: ProfileSchema) -> SlotOp:
-    slot = schema.find(op.path)
-    if slot is None:
-        raise SchemaError(
-            f"expected slots of this schema, got {op.path!r} in the file; add it to your schema_file, or remove those operations"
-        )
-    return replace(op, path=slot.path, source=Source.IMPORTED, cardinality=slot.cardinality)
 
 
 @app.command()

@@ -11,13 +11,15 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from personalagent.agent import Learned, PersonalAgent
+from personalagent.agent import PersonalAgent
 from personalagent.cli.doors import AsJson, Run, open_agent, settings_of
 from personalagent.cli.terminal import Advance, counting, emit, out, printable, say, waiting
-from personalagent.cli.views import operation_line, profile_json, refusal_line, show_profile, turn_json
+from personalagent.cli.views import operation_line, refusal_line, show_profile, turn_json
 from personalagent.datasets.replay import ReplayDialogue, load_dialogues
 from personalagent.errors import DataError, LLMUnreachable
+from personalagent.json_forms import profile_json
 from personalagent.registry import did_you_mean
+from personalagent.reply import Learned
 from personalagent.store import Store
 
 Shown = Callable[[str, Learned], None]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +19,9 @@ from personalagent.datasets.in3 import LABELS, load_in3
 from personalagent.errors import EnvironmentProblem, UsageError
 from personalagent.llm.base import open_llm
 from personalagent.llm.models import find_model
-from personalagent.train.samples import STAGES, compose
+from personalagent.schema import ProfileSchema
+from personalagent.train.replies import PreferenceExample, aloe_reply_examples, reply_examples
+from personalagent.train.samples import STAGES, PolicyExample, compose
 
 app = typer.Typer(no_args_is_help=True, help="Train a policy for the embedded model.")
 RewardName = Literal["rubric", "f1", "bleu", "judge"]
@@ -29,11 +31,15 @@ Model = Annotated[
 Episodes = Annotated[
     Literal["turns", "dialogues", "both"], typer.Option(help="Single turns with their profile, or whole dialogues from none.")
 ]
+Aloe = Annotated[
+    Path | None,
+    typer.Option(help="ALOE's datasets folder or conversations.jsonl: its training profiles' replies join the corpus's."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --output.")]
 
 
 @contextmanager
-def _train_extra() -> Iterator[None]:
+def train_extra() -> Iterator[None]:
     """Turn a missing training package into what to install."""
     try:
         yield
@@ -48,7 +54,11 @@ def sft(
     context: typer.Context,
     output: Annotated[Path, typer.Option(help="The folder of the run: checkpoints, adapter, manifest.")],
     data: Data = CORPUS,
+    task: Annotated[
+        Literal["policy", "reply"], typer.Option(help="policy: infer and needs; reply: the preferred replies, for the responder.")
+    ] = "policy",
     stage: Stage = "breadth",
+    aloe: Aloe = None,
     init_adapter: Annotated[Path | None, typer.Option(help="Go on from this PEFT adapter instead of a fresh one.")] = None,
     in3: Annotated[Path | None, typer.Option(help="IN3's train.jsonl or its folder: its requests join the corpus's own.")] = None,
     resume: Resume = False,
@@ -71,40 +81,59 @@ def sft(
     threads: Annotated[int, typer.Option(min=0, help="Torch threads; 0 for torch's own choice.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune a LoRA for both tasks, with checkpoints and a manifest."""
-    with _train_extra():
-        from personalagent.train.sft import SFTSettings, train
+    """Fine-tune a LoRA for both tasks of the policy, or for replies, with checkpoints and a manifest."""
+    with train_extra():
+        from personalagent.train.sft import SFTSettings, reply_settings, train
     settings = settings_of(context)
     weights = find_model(model or settings.embedded_model, settings.models_dir)
-    _check_start(output, init_adapter, resume)
-    corpus = load_corpus(data)
-    if in3 is not None:
-        corpus = replace(corpus, needs=(*corpus.needs, *load_in3(in3, data / LABELS)))
-    examples = compose(corpus, schema_of(settings), seed=seed, mixture=STAGES[stage])
+    check_start(output, init_adapter, resume)
+    refuse_given(context, ("stage", "in3") if task == "reply" else ("aloe",), f"--task {task}")
+    schema = schema_of(settings)
+    examples: Sequence[PolicyExample | PreferenceExample] = (
+        load_replies(data, aloe, schema) if task == "reply" else _policy_examples(data, in3, schema, seed, stage)
+    )
     note(f"{len(examples)} examples, backbone {weights.name}")
     adapter = train(
         examples,
         weights=weights,
         output=output,
-        settings=SFTSettings(**_fields_of(SFTSettings, context)),
+        settings=SFTSettings(**fields_of(reply_settings() if task == "reply" else SFTSettings(), context)),
         init_adapter=init_adapter,
         resume=resume,
     )
-    _say_adapter(adapter, {"examples": len(examples)}, as_json)
+    say_adapter(adapter, {"examples": len(examples)}, as_json)
 
 
-def _check_start(output: Path, init_adapter: Path | None, resume: bool) -> None:
+def _policy_examples(data: Path, in3: Path | None, schema: ProfileSchema, seed: int, stage: str) -> list[PolicyExample]:
+    corpus = load_corpus(data)
+    if in3 is not None:
+        corpus = replace(corpus, needs=(*corpus.needs, *load_in3(in3, data / LABELS)))
+    return compose(corpus, schema, seed=seed, mixture=STAGES[stage])
+
+
+def load_replies(data: Path, aloe: Path | None, schema: ProfileSchema) -> list[PreferenceExample]:
+    """Return the replies of the corpus's train split, and of ALOE's where it is given."""
+    return [*reply_examples(load_corpus(data), schema), *(aloe_reply_examples(aloe) if aloe else ())]
+
+
+def is_given(context: typer.Context, name: str) -> bool:
+    """Tell whether an option was given, and is not only its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def refuse_given(context: typer.Context, names: Sequence[str], where: str) -> None:
+    """Raise UsageError where an option was given that means nothing here."""
+    for name in names:
+        if is_given(context, name):
+            raise UsageError(f"expected no --{name} with {where}, got {context.params[name]}; leave one of them out")
+
+
+def check_start(output: Path, init_adapter: Path | None, resume: bool) -> None:
     if resume and not any((output / "checkpoints").glob("checkpoint-*")):
         raise UsageError(f"expected a checkpoint in {str(output / 'checkpoints')!r}, got none; leave out --resume to start")
     if init_adapter is not None and not (init_adapter / "adapter_config.json").is_file():
         raise UsageError(f"expected a PEFT adapter folder, got {str(init_adapter)!r}; give the 'adapter' folder of a run")
-
-
-def _check_judge(judge: str | None, reward: str) -> None:
-    if (judge is None) == (reward == "judge"):
-        raise UsageError(
-            f"expected --judge with --reward judge and only there, got {judge!r} with {reward!r}; change one of them"
-        )
 
 
 @app.command()
@@ -142,7 +171,7 @@ def grpo(
     as_json: AsJson = False,
 ) -> None:
     """Train an adapter further by multi-turn GRPO, with checkpoints, a line a step and a manifest."""
-    with _train_extra():
+    with train_extra():
         from personalagent.train.episode import train_episodes
         from personalagent.train.grpo import GRPOSettings, train
         from personalagent.train.rewards import RewardJudge
@@ -152,7 +181,7 @@ def grpo(
             f"expected --judge with --reward judge and only there, got {judge!r} with {reward!r}; change one of them"
         )
     weights = find_model(model or settings.embedded_model, settings.models_dir)
-    _check_start(output, init_adapter, resume)
+    check_start(output, init_adapter, resume)
     schema = schema_of(settings)
     chosen = train_episodes(load_corpus(data), schema, episodes)
     note(f"{len(chosen)} episodes, backbone {weights.name}")
@@ -162,23 +191,25 @@ def grpo(
         init_adapter=init_adapter,
         output=output,
         schema=schema,
-        settings=GRPOSettings(**_fields_of(GRPOSettings, context)),
+        settings=GRPOSettings(**fields_of(GRPOSettings(), context)),
         judge=RewardJudge(open_llm(judge, "judge", settings), schema, output / "verdicts.db", parallel) if judge else None,
         resume=resume,
     )
-    _say_adapter(adapter, {"episodes": len(chosen)}, as_json)
+    say_adapter(adapter, {"episodes": len(chosen)}, as_json)
 
 
-def _say_adapter(adapter: Path, counts: dict[str, int], as_json: bool) -> None:
+def say_adapter(adapter: Path, counts: dict[str, int], as_json: bool) -> None:
+    """Say where the adapter is, and what to do with it."""
     if as_json:
         emit({"adapter": str(adapter), "manifest": str(adapter.parent / "manifest.json"), **counts})
     else:
         say(f"{adapter}; make it servable with: personalagent train export {adapter} --output policy.gguf")
 
 
-def _fields_of(settings: Any, context: typer.Context) -> dict[str, Any]:
-    """Return the options that are the fields of a run's settings."""
-    return {each.name: context.params[each.name] for each in fields(settings)}
+def fields_of(defaults: Any, context: typer.Context) -> dict[str, Any]:
+    """Return the fields of a run's settings: the options that were given over the defaults."""
+    given = {each.name: context.params[each.name] for each in fields(defaults) if is_given(context, each.name)}
+    return asdict(defaults) | given
 
 
 @app.command()
@@ -189,8 +220,8 @@ def export(
     model: Model = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a trained adapter as the GGUF file that llama.cpp serves; use it with --set adapter=FILE."""
-    with _train_extra():
+    """Write a trained adapter as the GGUF file that llama.cpp serves; use it with --set adapter=FILE, or responder_adapter=FILE."""
+    with train_extra():
         from personalagent.train.export import export_adapter
     settings = settings_of(context)
     if not output.parent.is_dir():

@@ -1,4 +1,4 @@
-"""How profiles, operations, refusals and assessments look, as JSON and on a terminal."""
+"""How profiles, operations and refusals look on a terminal, and what a turn taught as JSON."""
 
 from __future__ import annotations
 
@@ -9,20 +9,14 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from personalagent.agent import Learned
 from personalagent.cli.terminal import out, printable, say
 from personalagent.inference import Inference, Refusal
+from personalagent.json_forms import operation_json
 from personalagent.profile import OpKind, Polarity, Profile, SlotOp, SlotValue
+from personalagent.reply import Learned
 from personalagent.schema import ProfileSchema
-from personalagent.sufficiency import Assessment
 
 _SIGNS = {OpKind.ADD: "+", OpKind.UPDATE: "~", OpKind.RETRACT: "-", OpKind.CONFIRM: "=", OpKind.FORGET: "x"}
-
-
-def operation_json(op: SlotOp) -> dict[str, object]:
-    """Return what an operation changes and the words that prove it."""
-    quote = op.evidence.quote if op.evidence else None
-    return {"slot": op.path, "value": op.value, "polarity": op.polarity, "op": op.op, "quote": quote}
 
 
 def refusal_json(refusal: Refusal) -> dict[str, object]:
@@ -65,48 +59,6 @@ def cost_json(inference: Inference) -> dict[str, object]:
 def _total(counts: Iterable[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
     return sum(known) if known else None
-
-
-def value_json(value: SlotValue) -> dict[str, object]:
-    """Return a slot value with everything that is known about it."""
-    return {
-        "slot": value.path,
-        "value": value.value,
-        "polarity": value.polarity,
-        "source": value.source,
-        "observed_at": value.observed_at,
-        "confirmed_at": value.confirmed_at,
-        "valid_to": value.valid_to,
-        "evidence": [{"quote": e.quote, "session_id": e.session_id, "turn_index": e.turn_index} for e in value.evidence],
-    }
-
-
-def profile_json(user_id: str, profile: Profile) -> dict[str, object]:
-    """Return the open values of a profile, and those that were closed."""
-    return {
-        "user_id": user_id,
-        "profile": [value_json(value) for value in profile],
-        "history": [value_json(value) for value in profile.history],
-    }
-
-
-def assessment_json(user_id: str, assessment: Assessment) -> dict[str, object]:
-    """Return an assessment with its reasons."""
-    return {
-        "user_id": user_id,
-        "request": assessment.request,
-        "needs": list(assessment.needs),
-        "probabilities": list(assessment.probabilities),
-        "known": [value_json(value) for value in assessment.known],
-        "stale": [value_json(value) for value in assessment.stale],
-        "missing": list(assessment.missing),
-        "decision": assessment.decision,
-        "ask_for": assessment.ask_for,
-        "question": assessment.question,
-        "not_asked": [{"slot": path, "reason": why} for path, why in assessment.not_asked],
-        "reasons": list(assessment.reasons),
-        "outcome": assessment.outcome,
-    }
 
 
 def short(path: str) -> str:

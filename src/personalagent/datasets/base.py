@@ -26,6 +26,8 @@ class LabelledTurn:
     response: str | None = None
     rejected: str | None = None
     """A reply that ignores what is known, where the data set has one."""
+    wrong: tuple[Fact, ...] = ()
+    """What a policy had inferred instead, before the user put it right; empty where nobody did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,6 +191,7 @@ def _turn(record: Mapping[str, Any]) -> LabelledTurn:
         sources=tuple(Source(fact.get("kind", "stated")) for fact in inferred),
         response=replies.get("preferred"),
         rejected=replies.get("rejected"),
+        wrong=tuple(map(_fact, record.get("wrong") or ())),
     )
 
 

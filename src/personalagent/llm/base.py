@@ -14,7 +14,7 @@ from personalagent.errors import ConfigError
 from personalagent.registry import Registry, did_you_mean
 
 LLMRole = Literal["policy", "responder", "judge"]
-"""What a language model is opened for. Only the embedded policy gets the LoRA adapter."""
+"""What a language model is opened for. An embedded policy or responder speaks through the LoRA adapter of its role."""
 
 
 class FinishReason(StrEnum):

@@ -2,7 +2,7 @@
 
 The server is told to use plain ChatML without a default system prompt, so the tokens of a single user message are exactly
 `<|im_start|>user\\n{content}<|im_end|>\\n<|im_start|>assistant\\n`: what the policy was trained on. (Qwen's own template would put
-"You are Qwen, …" in front.) The adapter is loaded once and scaled per request: 1 for the policy, 0 for everybody else.
+"You are Qwen, …" in front.) The adapters of policy and responder are loaded once and scaled per request: 1 for one's own, 0 for the other.
 """
 
 from __future__ import annotations
@@ -12,22 +12,24 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from personalagent.config import CONTEXT_TOKENS, Settings
 from personalagent.dialogue import Message
-from personalagent.errors import ConfigError, LLMError, LLMRefused, ModelLoadError
+from personalagent.errors import ConfigError, LLMError, LLMRefused, ModelLoadError, ModelMissingError
 from personalagent.llm.base import Embedding, LLMRole
 from personalagent.llm.models import find_model, model_name
-from personalagent.llm.openai import Body, OpenAICompatibleLLM
+from personalagent.llm.openai import Body, Endpoint, OpenAICompatibleLLM
 
 if TYPE_CHECKING:
     import xllamacpp
 
 ADAPTERS = Path(__file__).parent.parent / "adapters"
+ADAPTER_SETTINGS: Mapping[LLMRole, str] = {"policy": "adapter", "responder": "responder_adapter"}
+"""The settings that name the adapters, by role; a judge has none."""
 EMBEDDING_TOKENS = 2048
 """The longest text that can be turned into a vector."""
 PARALLEL = 2
@@ -47,10 +49,16 @@ def open_embedded(argument: str, role: LLMRole, settings: Settings) -> EmbeddedL
     Raises ModelMissingError where the weights are not on this machine.
     """
     model = find_model(argument or settings.embedded_model, settings.models_dir)
+    adapters = {
+        each: found
+        for each in ADAPTER_SETTINGS
+        if each == role or _model_of(each, settings) == model
+        if (found := find_adapter(settings, each, model))
+    }
     return EmbeddedLLM(
         model,
-        adapter=find_adapter(settings.adapter, model),
-        adapter_scale=1.0 if role == "policy" else 0.0,
+        adapter=adapters.get(role),
+        loaded=tuple(adapters.values()),
         threads=settings.embedded_threads,
         context_tokens=settings.embedded_context_tokens,
         timeout_s=settings.timeout_s,
@@ -58,45 +66,62 @@ def open_embedded(argument: str, role: LLMRole, settings: Settings) -> EmbeddedL
     )
 
 
-def find_adapter(setting: str, model: Path) -> Path | None:
-    """Return the LoRA file that the setting `adapter` means for a model; None where it means none.
+def _model_of(role: LLMRole, settings: Settings) -> Path | None:
+    """Return the embedded model that the settings give a role; None for an endpoint, and for weights that are not here."""
+    kind, _, rest = str(getattr(settings, role)).partition(":")
+    try:
+        return find_model(rest or settings.embedded_model, settings.models_dir) if kind == "embedded" else None
+    except ModelMissingError:
+        return None
 
-    `default` is the adapter shipped for exactly this model, `adapters/MODEL.gguf`.
+
+def find_adapter(settings: Settings, role: LLMRole, model: Path) -> Path | None:
+    """Return the LoRA file that the settings mean for a role that a model plays; None where they mean none.
+
+    For the policy, `default` is the adapter shipped for exactly this model, `adapters/MODEL.gguf`.
+    Raises ConfigError where there is no such file.
     """
+    if role not in ADAPTER_SETTINGS:
+        return None
+    name = ADAPTER_SETTINGS[role]
+    setting = str(getattr(settings, name))
     if setting == "none":
         return None
-    if setting == "default":
+    if setting == "default" and role == "policy":
         shipped = ADAPTERS / f"{model_name(model)}.gguf"
         return shipped if shipped.is_file() else None
     path = Path(setting).expanduser()
     if not path.is_file():
         raise ConfigError(
-            f"expected adapter to be default, none or the path of a GGUF file, got {setting!r}; correct the setting"
+            f"expected {name} to be {'default, ' if role == 'policy' else ''}none or the path of a GGUF file, got {setting!r}; "
+            "correct the setting"
         )
     return path
 
 
 class EmbeddedLLM(OpenAICompatibleLLM):
-    """A role's view of an embedded server. Those with the same model and adapter share one server."""
+    """A role's view of an embedded server. Those with the same model and loaded adapters share one server."""
 
     def __init__(
         self,
         model: Path,
         *,
         adapter: Path | None = None,
-        adapter_scale: float = 1.0,
+        loaded: Sequence[Path] = (),
         threads: int | None = None,
         context_tokens: int = CONTEXT_TOKENS,
         timeout_s: float = 120.0,
         max_retries: int = 2,
     ) -> None:
-        # The scale goes with every request: llama.cpp reuses cached prompts of another scale when a request names none.
-        lora = {"lora": [{"id": 0, "scale": adapter_scale}]} if adapter else {}
+        adapters = tuple(sorted({path.resolve() for path in (*loaded, *([adapter] if adapter else ()))}))
+        own = adapter.resolve() if adapter else None
+        # The scales go with every request: llama.cpp reuses cached prompts of another scale when a request names none.
+        scales = [{"id": number, "scale": float(path == own)} for number, path in enumerate(adapters)]
+        lora = {"lora": scales} if scales else {}
         super().__init__(model_name(model), timeout_s=timeout_s, max_retries=max_retries, extra_body=lora)
-        weights = adapter.resolve() if adapter else None
-        self._key = _ServerKey(model.resolve(), weights, threads or _thread_count(), context_tokens)
+        self._key = _ServerKey(model.resolve(), adapters, threads or _thread_count(), context_tokens)
         self._server: _Server | None = None
-        self.adapter = adapter if adapter_scale else None
+        self.adapter = adapter
         """The LoRA this role speaks through; None for the bare model."""
 
     @property
@@ -113,6 +138,11 @@ class EmbeddedLLM(OpenAICompatibleLLM):
             self._server = _acquire(self._key)
             self._base_url = f"{self._server.address}/v1"
             self._api_key = self._server.api_key
+
+    def endpoint(self) -> Endpoint:
+        """Return the embedded server's address; starts it where it does not run yet."""
+        self.start()
+        return replace(super().endpoint(), is_embedded=True)
 
     async def aclose(self) -> None:
         """Close the connections; the server stops with its last user."""
@@ -168,7 +198,7 @@ def without_control_tokens(text: str) -> str:
 @dataclass(frozen=True, slots=True)
 class _ServerKey:
     model: Path
-    adapter: Path | None
+    adapters: tuple[Path, ...]
     threads: int
     context_tokens: int
     """Of one request."""
@@ -229,10 +259,10 @@ def _start(key: _ServerKey) -> _Server:
     try:
         handle = xllamacpp.Server(_parameters(key, api_key))
     except RuntimeError as error:
-        adapter = f" with the adapter {str(key.adapter)!r}" if key.adapter else ""
+        adapter = f" with the adapters {', '.join(map(repr, map(str, key.adapters)))}" if key.adapters else ""
         raise ModelLoadError(
             f"expected llama.cpp to load {str(key.model)!r}{adapter}, got {error} Fetch the model again with `personalagent model pull`, "
-            "try PERSONALAGENT_ADAPTER=none, and look at the free memory"
+            "try PERSONALAGENT_ADAPTER=none and PERSONALAGENT_RESPONDER_ADAPTER=none, and look at the free memory"
         ) from error
     return _Server(handle, handle.listening_address, api_key)
 
@@ -259,10 +289,13 @@ def _parameters(key: _ServerKey, api_key: str) -> xllamacpp.CommonParams:
     params.cors_origins = "null"
     params.verbosity = -1
     params.cache_ram_mib = 0  # this cache mixes up prompts that were computed under different adapter scales
-    if key.adapter:
+    loras = []
+    for path in key.adapters:
         lora = xllamacpp.CommonAdapterLoraInfo()
-        lora.path, lora.scale = str(key.adapter), 0.0
-        params.lora_adapters = [lora]
+        lora.path, lora.scale = str(path), 0.0
+        loras.append(lora)
+    if loras:
+        params.lora_adapters = loras
     if key.embeds:  # one text at a time, whole in one batch: a vector does not depend on what is embedded beside it
         params.embedding, params.pooling_type = True, xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
         params.n_ctx = params.n_batch = params.n_ubatch = EMBEDDING_TOKENS

@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
@@ -28,6 +29,20 @@ LONGEST_PAUSE_S = 600.0
 """An endpoint that asks for more is not waited for as long as it says."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 Body = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a model is spoken to, for programs that pass requests on instead of writing their own."""
+
+    model: str
+    base_url: str
+    """Without a slash at its end."""
+    api_key: str | None
+    extra_body: Mapping[str, object]
+    """What must go with every request."""
+    is_embedded: bool = False
+    """Whether the endpoint is this process's own: it has one model, and takes what looks like a control token for one."""
 
 
 def open_openai(argument: str, role: LLMRole, settings: Settings) -> OpenAICompatibleLLM:
@@ -73,6 +88,10 @@ class OpenAICompatibleLLM:
     def name(self) -> str:
         """`MODEL@BASE_URL`, without what such a URL may hold of a password; `MODEL` at OpenAI."""
         return f"{self._model}@{re.sub('//[^/]*@', '//', self._base_url)}" if self._base_url else self._model
+
+    def endpoint(self) -> Endpoint:
+        """Return where the model is spoken to."""
+        return Endpoint(self._model, (self._base_url or OPENAI_BASE_URL).rstrip("/"), self._api_key, self._extra_body)
 
     async def complete(
         self,

@@ -115,8 +115,14 @@ def write_snapshot(connection: Connection, user_id: str, snapshot: Snapshot) -> 
         "last_said": snapshot.last_said,
         "digest": snapshot.digest,
     }
-    if connection.execute(update(profiles).where(profiles.c.user_id == user_id).values(values)).rowcount == 0:
-        connection.execute(insert(profiles).values(user_id=user_id, **values))
+    change = update(profiles).where(profiles.c.user_id == user_id).values(version=profiles.c.version + 1, **values)
+    if connection.execute(change).rowcount == 0:
+        connection.execute(insert(profiles).values(user_id=user_id, version=1, **values))
+
+
+def read_version(connection: Connection, user_id: str) -> int:
+    """Read how often a user's profile was stored; 0 for one that never was."""
+    return int(connection.execute(select(profiles.c.version).where(profiles.c.user_id == user_id)).scalar() or 0)
 
 
 def renew(connection: Connection, user_id: str, entries: Sequence[Logged]) -> Snapshot:

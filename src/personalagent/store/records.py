@@ -36,6 +36,8 @@ class StoredTurn:
 
     session_id: str
     turn_index: int
+    said: int
+    """Place in the order of what the user said, edits included."""
     utterance: str
     response: str | None
     at: datetime
@@ -46,6 +48,8 @@ class StoredTurn:
     """Why it was given up last."""
     is_redacted: bool
     """Whether forgotten words were taken out of it."""
+    has_withheld: bool = False
+    """Whether inference left out something sensitive for want of consent; not what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +87,67 @@ class Forgotten:
     """Slots that still hold the same words in a value; they are other facts."""
     is_scrubbed: bool
     """Whether the bytes are gone from disk now; if not, another process reads: they go at the next open or forget."""
+
+
+class JobState(StrEnum):
+    """Where the inference of a user's waiting turns stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DEAD = "dead"
+    """It failed too often: it waits for ``personalagent jobs retry``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All turns of one user that wait to be inferred: one job, so that they stay in order."""
+
+    tenant: str
+    user_id: str
+    state: JobState
+    attempts: int
+    """Failed ones since the last success."""
+    run_after: datetime
+    enqueued_at: datetime
+    leased_until: datetime | None
+    worker: str | None
+    reason: str | None
+    """Why it failed last."""
+    pending: int
+    """Turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key of the server, without its secret, which is kept nowhere."""
+
+    key_id: str
+    tenant: str
+    scopes: tuple[str, ...]
+    user_id: str | None
+    """The only user that the key speaks for; None for a service key."""
+    name: str
+    prefix: str
+    """The first characters of the secret, by which people recognise it."""
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    """To the minute."""
+    revoked_at: datetime | None
+
+
+class KeyState(StrEnum):
+    """What an idempotency key stands for."""
+
+    NEW = "new"
+    IN_FLIGHT = "in_flight"
+    OTHER_REQUEST = "other_request"
+    ANSWERED = "answered"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What came of claiming an idempotency key."""
+
+    state: KeyState
+    answer: str | None = None

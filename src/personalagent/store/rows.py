@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, insert, select, update
+from sqlalchemy import Connection, RowMapping, Table, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from personalagent.errors import DataError, ProfileError, UsageError
-from personalagent.profile import OpKind, Profile, SlotOp
+from personalagent.errors import Conflict, DataError, ProfileError, UsageError
+from personalagent.profile import OpKind, Profile, SlotOp, Source, fold
 from personalagent.store.erasure import Mask
-from personalagent.store.log import Logged, append_entries, renew
+from personalagent.store.log import Logged, append_entries, read_version, renew
 from personalagent.store.records import InferenceState, StoredTurn
 from personalagent.store.tables import slot_operations, turns, users
 
@@ -88,6 +88,62 @@ def lock_user(connection: Connection, user_id: str) -> int:
     return int(last)
 
 
+def ensure_user(connection: Connection, user_id: str, at: datetime) -> None:
+    """Insert a user unless there is one."""
+    insert_once(connection, users, {"user_id": user_id}, created_at=at, last_said=0)
+
+
+def turn_count(connection: Connection, user_id: str, session_id: str) -> int:
+    """Return how many turns a session has."""
+    query = select(func.count()).where(turns.c.user_id == user_id, turns.c.session_id == session_id)
+    return int(connection.execute(query).scalar_one())
+
+
+def turn_of_message(connection: Connection, user_id: str, session_id: str, message_key: str) -> int | None:
+    """Return the index of the turn that a message became when it was first sent; None for a new one."""
+    query = select(turns.c.turn_index).where(
+        turns.c.user_id == user_id, turns.c.session_id == session_id, turns.c.message_key == message_key
+    )
+    found = connection.execute(query).scalar()
+    return None if found is None else int(found)
+
+
+def refuse_other_version(connection: Connection, user_id: str, expected: int | None) -> None:
+    """Refuse a change that was made for a profile that has changed since; the user's row is locked."""
+    if expected is not None and (version := read_version(connection, user_id)) != expected:
+        raise Conflict(
+            f"expected the profile's version {expected}, got {version}: it changed meanwhile; read it and change it again"
+        )
+
+
+def undoing(log: Sequence[Logged], at: datetime) -> tuple[SlotOp, ...]:
+    """Return the operations that take the last change of a log back: the values before it hold again, those that it added do not.
+
+    Raises:
+        UsageError: nothing changed since what was erased last, or ever.
+    """
+    if not log or log[-1].operation.op is OpKind.FORGET:
+        raise UsageError(
+            "expected a change of the profile to take back, got none since the last erasure; there is nothing to undo"
+        )
+    before = fold(entry.operation for entry in log if entry.said != log[-1].said)
+    after = fold(entry.operation for entry in log)
+    held = {(value.path, value.value, value.polarity): value for value in before}
+    holds = {(value.path, value.value, value.polarity): value for value in after}
+    cardinality = {entry.operation.path: entry.operation.cardinality for entry in log}
+    operations = [
+        SlotOp(OpKind.RETRACT, value.path, value.value, at, value.polarity, Source.EDITED, cardinality[value.path])
+        for key, value in holds.items()
+        if key not in held
+    ]
+    operations += [
+        SlotOp(OpKind.ADD, value.path, value.value, at, value.polarity, Source.EDITED, cardinality[value.path])
+        for key, value in held.items()
+        if key not in holds
+    ]
+    return tuple(operations)
+
+
 def next_said(connection: Connection, user_id: str) -> int:
     """Give out the next place in what the user said."""
     said = lock_user(connection, user_id) + 1
@@ -151,6 +207,7 @@ def stored_turn(row: RowMapping) -> StoredTurn:
     return StoredTurn(
         session_id=row["session_id"],
         turn_index=row["turn_index"],
+        said=row["said"],
         utterance=row["utterance"],
         response=row["response"],
         at=row["at"],
@@ -158,4 +215,5 @@ def stored_turn(row: RowMapping) -> StoredTurn:
         attempts=row["attempts"],
         reason=row["reason"],
         is_redacted=row["redacted"],
+        has_withheld=row["withheld"],
     )

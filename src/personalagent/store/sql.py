@@ -13,44 +13,44 @@ from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from personalagent.errors import ProfileError, StoreError, UsageError
 from personalagent.profile import OpKind, Profile, ProfileDelta, SlotOp, Source
-from personalagent.store.engine import Database, open_database
+from personalagent.store.engine import open_database
 from personalagent.store.erasure import ERASED, Mask, without
-from personalagent.store.log import Logged, read_log, read_snapshot, replace_log, snapshot_of, write_snapshot
-from personalagent.store.records import AskState, Commit, Forgotten, InferenceState, SlotAsk, StoredTurn
+from personalagent.store.jobs import Jobs
+from personalagent.store.jobs import enqueue as put_job
+from personalagent.store.keys import Keys
+from personalagent.store.log import Logged, read_log, read_snapshot, read_version, replace_log, snapshot_of, write_snapshot
+from personalagent.store.permissions import Permissions, put_ask
+from personalagent.store.records import AskState, Commit, Forgotten, InferenceState, StoredTurn
 from personalagent.store.rows import (
     append_operations,
     check_id,
     check_text,
     checked,
+    ensure_user,
     exists,
     insert_once,
     is_outdated,
     lock_turn,
     lock_user,
     next_said,
-    put,
     redact,
+    refuse_other_version,
     stored_turn,
+    turn_count,
+    turn_of_message,
+    undoing,
 )
-from personalagent.store.tables import consents, sessions, slot_asks, turns, users
+from personalagent.store.scope import split, utc_now
+from personalagent.store.tables import api_keys, idempotency_keys, sessions, turns, users
 from personalagent.store.verify import VerifyReport, verify_user
 
 
-def utc_now() -> datetime:
-    """Return the time, aware."""
-    return datetime.now(UTC)
-
-
-class Store:
-    """One open database. Methods may be called from any thread; each is one transaction, on disk when it returns."""
-
-    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
-        self._database = database
-        self._clock = clock
+class Store(Permissions, Jobs, Keys):
+    """One open database, for one tenant. Methods may be called from any thread; each is one transaction, on disk when it returns."""
 
     @classmethod
     def open(cls, url: str, *, clock: Callable[[], datetime] = utc_now) -> Store:
@@ -73,20 +73,28 @@ class Store:
         self.close()
 
     def users(self) -> tuple[str, ...]:
-        """Return the ids of all users, in order."""
+        """Return the ids of all users of this tenant, in order."""
+        return tuple(user_id for tenant, user_id in map(split, self._kept_users()) if tenant == self.tenant)
+
+    def has_user(self, user_id: str) -> bool:
+        """Tell whether anything is kept about a user."""
         with self._database.reading() as connection:
-            return tuple(connection.execute(select(users.c.user_id).order_by(users.c.user_id)).scalars())
+            return exists(connection, users, {"user_id": self._of(user_id)})
 
     def ensure_user(self, user_id: str) -> None:
         """Make sure that the user exists."""
         check_id("user_id", user_id)
+        user_id = self._of(user_id)
         with self._database.writing() as connection:
-            self._ensure_user(connection, user_id)
+            ensure_user(connection, user_id, self._clock())
 
     def delete_user(self, user_id: str) -> bool:
         """Erase a user and everything about them, to the byte; tell whether there was one."""
+        user_id = self._of(user_id)
         with self._database.writing() as connection:
             found = connection.execute(delete(users).where(users.c.user_id == user_id)).rowcount
+            connection.execute(delete(idempotency_keys).where(idempotency_keys.c.user_id == user_id))
+            connection.execute(delete(api_keys).where(api_keys.c.tenant == self.tenant, api_keys.c.user_id == split(user_id)[1]))
         if not self._database.scrub():
             raise StoreError(
                 "expected to write over the erased bytes, got a process that still reads the database; the user is deleted, "
@@ -96,50 +104,72 @@ class Store:
 
     def start_session(self, user_id: str, session_id: str | None = None) -> str:
         """Start a session, or go on with one that exists; the user is created where they are new. Return its id."""
-        session_id = uuid4().hex if session_id is None else session_id
         check_id("user_id", user_id)
+        user_id = self._of(user_id)
+        session_id = uuid4().hex if session_id is None else session_id
         check_id("session_id", session_id)
         key = {"user_id": user_id, "session_id": session_id}
         with self._database.reading() as connection:
             if exists(connection, sessions, key):
                 return session_id
         with self._database.writing() as connection:
-            self._ensure_user(connection, user_id)
+            ensure_user(connection, user_id, self._clock())
             insert_once(connection, sessions, key, created_at=self._clock())
         return session_id
 
     def session_ids(self, user_id: str) -> tuple[str, ...]:
         """Return a user's sessions, oldest first."""
+        user_id = self._of(user_id)
         query = select(sessions.c.session_id).where(sessions.c.user_id == user_id)
         with self._database.reading() as connection:
             return tuple(connection.execute(query.order_by(sessions.c.created_at, sessions.c.session_id)).scalars())
 
-    def append_turn(self, user_id: str, session_id: str, utterance: str, *, at: datetime | None = None) -> int:
+    def append_turn(
+        self,
+        user_id: str,
+        session_id: str,
+        utterance: str,
+        *,
+        at: datetime | None = None,
+        enqueue: bool = False,
+        message_key: str | None = None,
+    ) -> int:
         """Keep what the user said, its inference pending; return the turn's index. It is on disk when this returns.
+
+        Args:
+            enqueue: let the background worker infer it: the job is on disk with the turn.
+            message_key: what a message that is sent again has in common with the first; nothing is kept twice in a session.
 
         Raises:
             UsageError: the session was not started.
             DataError: the text holds NUL or half a surrogate pair, which no database keeps.
         """
+        user_id = self._of(user_id)
         check_text("utterance", utterance)
         with self._database.writing() as connection:
             said = next_said(connection, user_id)
             key = {"user_id": user_id, "session_id": session_id}
             if not exists(connection, sessions, key):
                 raise UsageError(f"expected a session of {user_id!r}, got {session_id!r}; start it with start_session")
-            count = select(func.count()).where(turns.c.user_id == user_id, turns.c.session_id == session_id)
-            turn_index = connection.execute(count).scalar_one()
+            if message_key is not None and (earlier := turn_of_message(connection, message_key=message_key, **key)) is not None:
+                return earlier
+            turn_index = turn_count(connection, **key)
+            now = self._clock()
             row = {
                 **key,
                 "turn_index": turn_index,
                 "said": said,
-                "at": at or self._clock(),
+                "at": at or now,
                 "utterance": utterance,
                 "inference": InferenceState.PENDING.value,
                 "attempts": 0,
                 "redacted": False,
+                "withheld": False,
+                "message_key": message_key,
             }
             connection.execute(insert(turns).values(row))
+            if enqueue:
+                put_job(connection, user_id, now)
         return turn_index
 
     def set_response(self, user_id: str, session_id: str, turn_index: int, response: str) -> None:
@@ -147,6 +177,7 @@ class Store:
 
         NUL and halves of surrogate pairs, which no database keeps, become U+FFFD.
         """
+        user_id = self._of(user_id)
         kept = response.replace("\0", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         with self._database.writing() as connection:
             turn = lock_turn(connection, user_id, session_id, turn_index)
@@ -156,15 +187,18 @@ class Store:
 
     def turns(self, user_id: str, session_id: str | None = None) -> tuple[StoredTurn, ...]:
         """Return a user's turns in the order in which they were said: all of them, or one session's."""
+        user_id = self._of(user_id)
         query = select(turns).where(turns.c.user_id == user_id)
         return self._turns(query if session_id is None else query.where(turns.c.session_id == session_id))
 
     def pending_turns(self, user_id: str) -> tuple[StoredTurn, ...]:
         """Return the turns that still have to be inferred, oldest first: cut off, or given up by the policy."""
+        user_id = self._of(user_id)
         return self._turns(select(turns).where(turns.c.user_id == user_id, turns.c.inference == InferenceState.PENDING.value))
 
     def defer_inference(self, user_id: str, session_id: str, turn_index: int, reason: str) -> None:
         """Note that the policy could not be reached or read; the turn stays pending."""
+        user_id = self._of(user_id)
         with self._database.writing() as connection:
             turn = lock_turn(connection, user_id, session_id, turn_index)
             change = update(turns).where(turns.c.user_id == user_id, turns.c.said == turn["said"])
@@ -178,15 +212,20 @@ class Store:
         delta: ProfileDelta,
         *,
         asks: Mapping[str, AskState] | None = None,
+        withheld: bool = False,
     ) -> Commit:
         """Append what a turn revealed, renew the profile, mark the turn as inferred and keep what became of questions (``asks``, by
         path): all of it, once, or nothing.
 
         Operations take the turn's place in the log, so that a turn inferred late does not undo what was said after it.
 
+        Args:
+            withheld: whether something sensitive was left out for want of consent; that it was is kept, not what.
+
         Raises:
             UsageError: there is no such turn (any more).
         """
+        user_id = self._of(user_id)
         operations = tuple(map(checked, delta.operations))
         with self._database.writing() as connection:
             turn = lock_turn(connection, user_id, session_id, turn_index)
@@ -198,39 +237,74 @@ class Store:
             kept = tuple(op for op in operations if op not in outdated)
             profile = append_operations(connection, user_id, said, kept)
             done = update(turns).where(turns.c.user_id == user_id, turns.c.said == said)
-            connection.execute(done.values(inference=InferenceState.DONE.value))
+            connection.execute(done.values(inference=InferenceState.DONE.value, withheld=withheld))
             for path, state in (asks or {}).items():
-                self._put_ask(connection, user_id, session_id, path, state)
+                put_ask(connection, user_id, session_id, path, state, self._clock())
         return Commit(profile, kept, outdated)
 
-    def edit(self, user_id: str, delta: ProfileDelta) -> Commit:
-        """Append operations that come from no turn: the user's own edit, or an import. The user must exist."""
+    def edit(self, user_id: str, delta: ProfileDelta, *, expected_version: int | None = None) -> Commit:
+        """Append operations that come from no turn: the user's own edit, or an import. The user must exist.
+
+        Raises:
+            Conflict: the profile is no longer of the expected version.
+        """
+        user_id = self._of(user_id)
         operations = tuple(map(checked, delta.operations))
         for op in operations:
             if op.source not in (Source.EDITED, Source.IMPORTED):
                 raise ProfileError(f"expected an edit to have the source edited or imported, got {op.source.value!r}; set it")
         with self._database.writing() as connection:
             said = next_said(connection, user_id)
+            refuse_other_version(connection, user_id, expected_version)
             return Commit(append_operations(connection, user_id, said, operations), operations)
+
+    def undo(self, user_id: str) -> Commit:
+        """Take back the last change of the profile, by operations that are appended; what was erased does not come back.
+
+        Undoing again takes back the undoing.
+
+        Raises:
+            UsageError: there is nothing to take back.
+        """
+        user_id = self._of(user_id)
+        with self._database.writing() as connection:
+            said = next_said(connection, user_id)
+            operations = undoing(read_log(connection, user_id), self._clock())
+            return Commit(append_operations(connection, user_id, said, operations), operations)
+
+    def profile_version(self, user_id: str) -> int:
+        """Return how often the profile changed; 0 for one that never did."""
+        with self._database.reading() as connection:
+            return read_version(connection, self._of(user_id))
 
     def load_profile(self, user_id: str) -> Profile:
         """Return what is known about a user; an empty profile for one who is new."""
+        user_id = self._of(user_id)
         with self._database.reading() as connection:
             return read_snapshot(connection, user_id).profile
 
     def operations(self, user_id: str, path: str | None = None) -> tuple[SlotOp, ...]:
         """Return a user's log, or that of one slot, in the order in which it was said."""
+        user_id = self._of(user_id)
         with self._database.reading() as connection:
             return tuple(entry.operation for entry in read_log(connection, user_id, path=path))
 
-    def forget(self, user_id: str, path: str, value: str = "", *, at: datetime | None = None) -> Forgotten:
+    def forget(
+        self, user_id: str, path: str, value: str = "", *, at: datetime | None = None, expected_version: int | None = None
+    ) -> Forgotten:
         """Erase a value of a slot (every value, when it is empty) as if it had never been said, to the byte.
 
         What goes and what stays is described in ``personalagent.store.erasure``. The log keeps that something was forgotten,
         not what.
+
+        Raises:
+            Conflict: the profile is no longer of the expected version.
         """
+        user_id = self._of(user_id)
         with self._database.writing() as connection:
             said = next_said(connection, user_id)
+            refuse_other_version(connection, user_id, expected_version)
+            connection.execute(delete(idempotency_keys).where(idempotency_keys.c.user_id == user_id))
             log = read_log(connection, user_id)
             erasure = without(log, path, value)
             mask = Mask(value, erasure.erased)
@@ -242,40 +316,17 @@ class Store:
         also_in = sorted({entry.operation.path for entry in rest if mask.finds(entry.operation.value)})
         return Forgotten(len(erasure.erased), redacted, tuple(also_in), self._database.scrub())
 
-    def set_consent(self, user_id: str, category: str, *, is_granted: bool) -> None:
-        """Keep whether sensitive facts of a category may be kept."""
-        with self._database.writing() as connection:
-            self._ensure_user(connection, user_id)
-            put(connection, consents, {"user_id": user_id, "category": category}, is_granted=is_granted, at=self._clock())
-
-    def consents(self, user_id: str) -> dict[str, bool]:
-        """Return the categories that the user was asked about, with the answer; a category that is absent was not asked."""
-        query = select(consents.c.category, consents.c.is_granted).where(consents.c.user_id == user_id)
+    def log(self, user_id: str) -> tuple[Logged, ...]:
+        """Return a user's operations with their places in what the user said."""
+        user_id = self._of(user_id)
         with self._database.reading() as connection:
-            return {row.category: row.is_granted for row in connection.execute(query.order_by(consents.c.category))}
-
-    def record_ask(self, user_id: str, session_id: str, path: str, state: AskState) -> None:
-        """Keep that a slot was asked for in a session, and what became of it."""
-        with self._database.writing() as connection:
-            lock_user(connection, user_id)
-            self._put_ask(connection, user_id, session_id, path, state)
-
-    def _put_ask(self, connection: Connection, user_id: str, session_id: str, path: str, state: AskState) -> None:
-        key = {"user_id": user_id, "session_id": session_id, "path": path}
-        put(connection, slot_asks, key, state=state.value, at=self._clock())
-
-    def asks(self, user_id: str) -> tuple[SlotAsk, ...]:
-        """Return every slot that was asked for, oldest first; one that was declined must not be asked again."""
-        query = select(slot_asks).where(slot_asks.c.user_id == user_id)
-        with self._database.reading() as connection:
-            rows = connection.execute(query.order_by(slot_asks.c.at, slot_asks.c.path)).mappings().all()
-        return tuple(SlotAsk(row["session_id"], row["path"], AskState(row["state"]), row["at"]) for row in rows)
+            return read_log(connection, user_id)
 
     def verify(self, user_id: str | None = None) -> VerifyReport:
-        """Recompute every profile from its log, or one user's, and compare; report whatever does not fit."""
+        """Recompute every profile of every tenant from its log, or one user's, and compare; report whatever does not fit."""
         problems = list(self._database.damage())
         turn_count = operation_count = 0
-        user_ids = self.users() if user_id is None else (user_id,)
+        user_ids = self._kept_users() if user_id is None else (self._of(user_id),)
         for each in user_ids:
             with self._database.writing() as connection:
                 if not exists(connection, users, {"user_id": each}):
@@ -289,14 +340,16 @@ class Store:
 
     def rebuild(self, user_id: str) -> Profile:
         """Store the profile anew from its log: the repair where ``verify`` finds that only the stored profile is wrong."""
+        user_id = self._of(user_id)
         with self._database.writing() as connection:
             lock_user(connection, user_id)
             snapshot = snapshot_of(read_log(connection, user_id))
             write_snapshot(connection, user_id, snapshot)
         return snapshot.profile
 
-    def _ensure_user(self, connection: Connection, user_id: str) -> None:
-        insert_once(connection, users, {"user_id": user_id}, created_at=self._clock(), last_said=0)
+    def _kept_users(self) -> tuple[str, ...]:
+        with self._database.reading() as connection:
+            return tuple(connection.execute(select(users.c.user_id).order_by(users.c.user_id)).scalars())
 
     def _turns(self, query: Any) -> tuple[StoredTurn, ...]:
         with self._database.reading() as connection:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -65,6 +66,7 @@ users = Table(
     Column("user_id", String(200), primary_key=True),
     Column("created_at", UtcTime, nullable=False),
     Column("last_said", Integer, nullable=False),
+    Column("training_consent_at", UtcTime),
 )
 
 sessions = Table(
@@ -73,6 +75,7 @@ sessions = Table(
     _of_user(),
     Column("session_id", String(200), primary_key=True),
     Column("created_at", UtcTime, nullable=False),
+    Column("reviewed_at", UtcTime),
 )
 
 turns = Table(
@@ -89,8 +92,11 @@ turns = Table(
     Column("attempts", Integer, nullable=False),
     Column("reason", String(64)),
     Column("redacted", Boolean, nullable=False),
+    Column("withheld", Boolean, nullable=False, server_default=false()),
+    Column("message_key", String(64)),
     ForeignKeyConstraint(["user_id", "session_id"], ["sessions.user_id", "sessions.session_id"], ondelete="CASCADE"),
     Index(None, "user_id", "said", unique=True),
+    Index(None, "user_id", "session_id", "message_key", unique=True),
 )
 
 slot_operations = Table(
@@ -120,6 +126,7 @@ profiles = Table(
     Column("operation_count", Integer, nullable=False),
     Column("last_said", Integer, nullable=False),
     Column("digest", String(64), nullable=False),
+    Column("version", Integer, nullable=False, server_default="0"),
 )
 
 consents = Table(
@@ -140,4 +147,45 @@ slot_asks = Table(
     Column("state", String(16), nullable=False),
     Column("at", UtcTime, nullable=False),
     ForeignKeyConstraint(["user_id", "session_id"], ["sessions.user_id", "sessions.session_id"], ondelete="CASCADE"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    _of_user(),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("run_after", UtcTime, nullable=False),
+    Column("enqueued_at", UtcTime, nullable=False),
+    Column("leased_until", UtcTime),
+    Column("worker", String(64)),
+    Column("reason", String(64)),
+    Index(None, "state", "run_after"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", String(32), primary_key=True),
+    Column("prefix", String(16), nullable=False),
+    Column("secret_sha256", String(64), nullable=False),
+    Column("tenant", String(40), nullable=False),
+    Column("user_id", String(200)),
+    Column("name", String(200), nullable=False),
+    Column("scopes", String(200), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
+    Column("last_used_at", UtcTime),
+    Column("revoked_at", UtcTime),
+    Index(None, "prefix"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("user_id", String(200), primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("request_sha256", String(64), nullable=False),
+    Column("answer", Text),
+    Column("at", UtcTime, nullable=False),
 )

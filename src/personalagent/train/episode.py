@@ -14,10 +14,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from personalagent.datasets.base import LabelledTurn, Split
 from personalagent.datasets.corpus import Corpus
-from personalagent.inference import Gate, InferPrompt, Refusal, build_prompt
-from personalagent.parsing import Fact, ParsedFacts, parse_compact
+from personalagent.errors import DataError
+from personalagent.inference import MAX_TOKENS, Gate, InferPrompt, Notation, Refusal, build_prompt
+from personalagent.llm.base import LLM, FinishReason
+from personalagent.parsing import Fact, ParsedFacts, parse_compact, parse_general
 from personalagent.profile import Profile, ProfileDelta
 from personalagent.schema import ProfileSchema
 from personalagent.train.samples import START, gold_delta, profile_of
@@ -44,6 +48,8 @@ class State:
     """What the rollout itself has inferred so far."""
     gold: Profile
     """What should be known by now; no policy sees it."""
+    notation: Notation = "compact"
+    """What the policy writes: ours, or the three tagged blocks of an instruct model that was not fine-tuned."""
 
     @property
     def turn(self) -> LabelledTurn:
@@ -79,6 +85,7 @@ class Step:
     """``before`` with the turn's gold instead of what was written, let in by the same gate."""
     gold_after: Profile
     """What should be known after this turn."""
+    notation: Notation = "compact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +96,14 @@ class Trajectory:
     steps: tuple[Step, ...]
 
 
-def start(episode: Episode) -> State:
+def start(episode: Episode, notation: Notation = "compact") -> State:
     """Return the state before an episode's first turn."""
-    return State(episode, 0, episode.profile, episode.profile)
+    return State(episode, 0, episode.profile, episode.profile, notation)
 
 
 def observe(state: State, schema: ProfileSchema) -> InferPrompt:
-    """Return what the policy reads in a state: serving's own prompt in the compact notation."""
-    return build_prompt(state.turn.utterance, state.profile, schema)
+    """Return what the policy reads in a state: serving's own prompt."""
+    return build_prompt(state.turn.utterance, state.profile, schema, state.notation)
 
 
 def step(state: State, text: str, schema: ProfileSchema, *, truncated: bool = False) -> tuple[Step, State]:
@@ -106,7 +113,10 @@ def step(state: State, text: str, schema: ProfileSchema, *, truncated: bool = Fa
         truncated: whether the text hit the token limit; its last line is then dropped, as in serving.
     """
     turn, before = state.turn, state.profile
-    parsed = parse_compact(text, observe(state, schema).clauses, truncated=truncated)
+    if state.notation == "compact":
+        parsed = parse_compact(text, observe(state, schema).clauses, truncated=truncated)
+    else:
+        parsed = parse_general(text, truncated=truncated)
     gate = Gate(turn.utterance, before, schema, state.episode.episode_id, state.turn_index, state.at)
     delta, refusals, _ = gate.run(parsed.facts)
     gold = tuple(fact for fact in turn.facts if fact.path in schema.slots)
@@ -122,8 +132,23 @@ def step(state: State, text: str, schema: ProfileSchema, *, truncated: bool = Fa
         gold=gold,
         corrected=before.apply(gate.run(gold)[0]),
         gold_after=gold_after,
+        notation=state.notation,
     )
-    return taken, State(state.episode, state.turn_index + 1, taken.after, gold_after)
+    return taken, State(state.episode, state.turn_index + 1, taken.after, gold_after, state.notation)
+
+
+async def roll_out(episode: Episode, llm: LLM, schema: ProfileSchema) -> Trajectory:
+    """Play an episode greedily with a policy behind an endpoint; training samples its own rollouts.
+
+    Raises:
+        LLMError: the policy could not be reached or did not answer in time.
+    """
+    state, steps = start(episode), []
+    while not state.is_final:
+        completion = await llm.complete(observe(state, schema).messages, max_tokens=MAX_TOKENS["compact"])
+        taken, state = step(state, completion.text, schema, truncated=completion.finish_reason == FinishReason.LENGTH)
+        steps.append(taken)
+    return Trajectory(episode.episode_id, tuple(steps))
 
 
 def dialogue_episodes(corpus: Corpus, split: Split) -> list[Episode]:
@@ -143,6 +168,28 @@ def train_episodes(corpus: Corpus, schema: ProfileSchema, kind: EpisodeKind) -> 
     """Return the train split's episodes of one kind, or of both."""
     singles = turn_episodes(corpus, schema, "train") if kind != "dialogues" else []
     return [*singles, *(dialogue_episodes(corpus, "train") if kind != "turns" else [])]
+
+
+_EPISODE = TypeAdapter(Episode)
+
+
+def dump_episode(episode: Episode) -> str:
+    """Write an episode with its gold as JSON, for workers that have no corpus."""
+    return _EPISODE.dump_json(episode).decode()
+
+
+def parse_episode(text: str) -> Episode:
+    """Read an episode that ``dump_episode`` wrote.
+
+    Raises:
+        DataError: it is not one.
+    """
+    try:
+        return _EPISODE.validate_json(text)
+    except ValidationError as error:
+        raise DataError(
+            f"expected an episode as `train episodes` writes it, got something else: {error}; write it again"
+        ) from None
 
 
 def short_enough(

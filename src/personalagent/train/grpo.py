@@ -26,6 +26,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, get
 from trl import GRPOConfig, GRPOTrainer
 
 from personalagent.bench.manifest import file_sha256, prompt_hashes
+from personalagent.dialogue import Message
 from personalagent.errors import UsageError
 from personalagent.parsing import ParseOutcome
 from personalagent.rubrics import load_rubric
@@ -33,7 +34,14 @@ from personalagent.schema import ProfileSchema
 from personalagent.train.episode import Episode, State, Step, Trajectory, observe, short_enough, start, step
 from personalagent.train.optimizer import MasterAdamW
 from personalagent.train.rewards import FORMAT_SHARE, Rewarder, RewardJudge, RewardName, Score, parse_weights
-from personalagent.train.sft import PROMPT, circumstances, load_backbone, manifest_of_adapter, restore_adapter
+from personalagent.train.sft import (
+    chat_text,
+    circumstances,
+    load_backbone,
+    manifest_of_adapter,
+    match_reference,
+    restore_adapter,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +123,7 @@ class GroupRollouts:
         return columns if None not in columns["logprobs"] else {**columns, "logprobs": None}
 
     def _tokens(self, state: State, tokenizer: Any) -> list[int]:
-        prompt = PROMPT.format(prompt=observe(state, self.schema).messages[0].content)
-        ids: list[int] = tokenizer(prompt, add_special_tokens=False).input_ids
+        ids: list[int] = tokenizer(chat_text(observe(state, self.schema).messages), add_special_tokens=False).input_ids
         return ids
 
     async def total_reward(self, prompts: list[str], log_metric: Callable[[str, float], None], **_: Any) -> list[float | None]:
@@ -242,9 +249,7 @@ def build_trainer(
     trainer.remove_callback(ProgressCallback if progress else PrinterCallback)
     if progress:
         trainer.add_callback(StepBar())
-    for name, param in trainer.model.named_parameters():
-        if ".ref." in name:
-            param.data = param.data.to(trainer.model.get_parameter(name.replace(".ref.", ".default.")).dtype)
+    match_reference(trainer.model)
     return trainer
 
 
@@ -365,7 +370,7 @@ def train(
 
 def token_count(prompt: str, tokenizer: Any) -> int:
     """Return the tokens of a prompt as it is served."""
-    return len(tokenizer(PROMPT.format(prompt=prompt), add_special_tokens=False).input_ids)
+    return len(tokenizer(chat_text([Message("user", prompt)]), add_special_tokens=False).input_ids)
 
 
 def episodes_sha256(episodes: Sequence[Episode]) -> str:

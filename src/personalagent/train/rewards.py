@@ -17,15 +17,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sacrebleu.metrics.bleu import BLEU
 
 from personalagent.bench.infer import fact_of
 from personalagent.bench.metrics import Level, count, matches
+from personalagent.bench.verdict_files import VerdictRow, verdict_line
 from personalagent.errors import JudgeError, UsageError
 from personalagent.inference import RefusalReason, is_quote_of, known_line, words_of
-from personalagent.judge import VerdictCache, judge, load_rubric
+from personalagent.judge import Verdict, VerdictCache, judge, load_rubric
 from personalagent.llm.base import LLM
 from personalagent.parsing import NOTHING, SOMETHING, Fact, ParseOutcome
 from personalagent.profile import OpKind, Polarity, Profile, value_tokens
@@ -40,6 +41,8 @@ FORMAT_SHARE = 0.2
 """What a rollout gets for conforming format alone. The paper gives no number."""
 KEPT_WORDS = 0.5
 """Share of a gold value's words below which what was inferred became general."""
+RULES = "rules"
+"""The name of the judge that needs no model."""
 _FORM_FAULTS = frozenset({RefusalReason.UNKNOWN_SLOT, RefusalReason.BAD_VALUE, RefusalReason.TOO_MANY})
 _NUMBER = re.compile(r"\d+")
 _BLEU = BLEU(effective_order=True)
@@ -68,14 +71,14 @@ class Score:
 def format_reward(step: Step) -> float:
     """Return the stair that an output stands on, 0 to 1.
 
-    0: nothing could be read. 1/3: some lines. 2/3: every line. 1: it also begins with ``new`` or is ``none``, names only slots of the schema,
-    with values of their types, and no more facts than are kept.
+    0: nothing could be read. 1/3: some lines. 2/3: every line. 1: it also begins with ``new`` or is ``none`` (in the compact notation), names
+    only slots of the schema, with values of their types, and no more facts than are kept.
     """
     if not is_readable(step):
         return 0.0
     if step.parsed.outcome not in (ParseOutcome.OK, ParseOutcome.EMPTY):
         return 1 / 3
-    begins = step.text.strip().splitlines()[0].strip() in (SOMETHING, NOTHING)
+    begins = step.notation == "general" or step.text.strip().splitlines()[0].strip() in (SOMETHING, NOTHING)
     has_fault = any(refusal.reason in _FORM_FAULTS for refusal in step.refusals)
     return 1.0 if begins and not has_fault else 2 / 3
 
@@ -182,13 +185,49 @@ class RewardJudge:
         if self._turn is None:
             self._turn = asyncio.Semaphore(self.parallel)
             self._cache = VerdictCache(self.cache_path) if self.cache_path else None
-        fields = {"utterance": step.utterance, "gold": self._text(step.gold_after), "inferred": self._text(step.after)}
         async with self._turn:
-            verdict = await judge(load_rubric("reward"), fields, llm=self.llm, cache=self._cache)
+            verdict = await judge(load_rubric("reward"), judged_fields(step, self.schema), llm=self.llm, cache=self._cache)
         return dict(verdict.scores)
 
-    def _text(self, profile: Profile) -> str:
-        return "\n".join(known_line(value, self.schema.slots[value.path]) for value in profile) or "(nothing)"
+
+def judged_fields(step: Step, schema: ProfileSchema) -> dict[str, str]:
+    """Return what the rubric ``reward`` looks at: the utterance, and the profile that gold and the rollout have after it."""
+
+    def text(profile: Profile) -> str:
+        return "\n".join(known_line(value, schema.slots[value.path]) for value in profile) or "(nothing)"
+
+    return {"utterance": step.utterance, "gold": text(step.gold_after), "inferred": text(step.after)}
+
+
+def rule_verdicts(trajectory: Trajectory, schema: ProfileSchema, system: str) -> list[dict[str, Any]]:
+    """Return what the rules decide on a rollout, as lines of a file of verdicts (``bench judge``); a turn that cannot be read has none.
+
+    Args:
+        system: the policy's name.
+    """
+    rubric = load_rubric("reward")
+    lines = []
+    for index, each in enumerate(trajectory.steps):
+        row = VerdictRow(
+            f"{trajectory.episode_id}/{index}", system, rubric.name, trajectory.episode_id, judged_fields(each, schema)
+        )
+        if not is_readable(each):
+            lines.append(verdict_line(row, None, f"expected facts or none, got {each.text[:80]!r}"))
+            continue
+        criteria = rubric_criteria(each)
+        verdict = Verdict(
+            rubric=rubric.name,
+            rubric_sha256=rubric.sha256,
+            prompts_sha256="",
+            judge=RULES,
+            scores=criteria,
+            score=float(all(criteria.values())),
+            variants={},
+            texts={},
+            attempts=1,
+        )
+        lines.append(verdict_line(row, verdict))
+    return lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from personalagent.clauses import clause_of
 from personalagent.datasets.base import LabelledDialogue, LabelledRequest, LabelledTurn, PersonaSlot
 from personalagent.datasets.corpus import BareRequest, Corpus, PhraseRecord, SingleRequest
+from personalagent.dialogue import Message
 from personalagent.inference import build_prompt
 from personalagent.parsing import NOTHING, SOMETHING, Fact, format_fact
 from personalagent.profile import Cardinality, OpKind, Polarity, Profile, ProfileDelta, SlotOp, SlotValue, value_overlap
@@ -44,6 +45,11 @@ class PolicyExample:
     """dialogue, turn, request or bank."""
     prompt: str
     completion: str
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """Return the prompt as the policy is sent it."""
+        return (Message("user", self.prompt),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +161,14 @@ def compose(corpus: Corpus, schema: ProfileSchema, *, seed: int, mixture: Mixtur
         infer_example(turn, _perturbed(turn, before, pool, rng), schema, origin, _asked(turn, schema, rng))
         for turn, before, origin in said
     ]
-    examples += [infer_example(*composer.turn(), schema, "bank") for _ in range(mix.bank_turns)]
-    examples += [composer.answer() for _ in range(mix.bank_answers)]
+    if corpus.bank:
+        examples += [infer_example(*composer.turn(), schema, "bank") for _ in range(mix.bank_turns)]
+        examples += [composer.answer() for _ in range(mix.bank_answers)]
     examples += [e for d in dialogues for e in _request_examples(d, schema)] * mix.request_epochs
     examples += [_twin_example(each, schema) for each in corpus.requests_of("train")] * mix.request_epochs
     examples += [composer.need(each) for each in corpus.needs * mix.request_epochs]
-    examples += [composer.request() for _ in range(mix.bank_requests)]
+    if corpus.bank:
+        examples += [composer.request() for _ in range(mix.bank_requests)]
     examples += _needless(dialogues, schema, rng, mix.needless_requests)
     rng.shuffle(examples)
     return examples

@@ -1,7 +1,7 @@
-"""Supervised fine-tuning of the policy: a LoRA on the embedded model's own (dequantised) weights.
+"""Supervised fine-tuning: a LoRA on the embedded model's own (dequantised) weights, loss on completions only.
 
-Turn-decomposed with teacher forcing, loss on completions only (paper section 3.5 and Table 2's SFT); both tasks, ``infer`` and
-``needs``, in one adapter. ``train.export`` turns the result into the GGUF adapter that is served.
+Of the policy: turn-decomposed with teacher forcing (paper section 3.5 and Table 2's SFT); both tasks, ``infer`` and ``needs``, in one
+adapter. Of the responder: the preferred replies (Table 1's SFT-preferred). ``train.export`` turns either into the GGUF adapter that is served.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import json
 import platform
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,16 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, get_scheduler
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PrinterCallback, ProgressCallback, get_scheduler
 from trl import SFTConfig, SFTTrainer
 
-from personalagent.bench.manifest import commit, file_sha256
+from personalagent.bench.manifest import commit, file_sha256, prompt_hashes
+from personalagent.dialogue import Message
+from personalagent.llm.embedded import without_control_tokens
 from personalagent.train.optimizer import MasterAdamW
+from personalagent.train.replies import PreferenceExample
 from personalagent.train.samples import PolicyExample
 
-PROMPT = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
-"""The chat form in which the policy is served: ChatML without a system message."""
 END = "<|im_end|>"
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -61,6 +62,23 @@ class SFTSettings:
     """Torch threads; 0 for torch's own choice."""
 
 
+REPLY = SFTSettings(noise=0.0, learning_rate=1e-4, batch_size=8, max_length=1024)
+"""For replies, on a processor."""
+PAPER = replace(REPLY, learning_rate=1e-5, batch_size=32, epochs=9.0)
+"""For replies, on a GPU: what the paper says of its SFT (section C.4), there for all weights."""
+
+
+def reply_settings() -> SFTSettings:
+    """Return the defaults for replies on this machine."""
+    return PAPER if torch.cuda.is_available() else REPLY
+
+
+def chat_text(messages: Sequence[Message]) -> str:
+    """Return messages as the embedded server's template writes them, up to where the answer begins."""
+    said = "".join(f"<|im_start|>{each.role}\n{without_control_tokens(each.content)}{END}\n" for each in messages)
+    return f"{said}<|im_start|>assistant\n"
+
+
 def load_backbone(weights: Path, *, dtype: torch.dtype = torch.bfloat16) -> tuple[Any, Any]:
     """Load model and tokenizer from a GGUF file, dequantised."""
     folder, name = str(weights.parent), weights.name
@@ -71,11 +89,11 @@ def load_backbone(weights: Path, *, dtype: torch.dtype = torch.bfloat16) -> tupl
     return model, tokenizer
 
 
-def tokenise(examples: Sequence[PolicyExample], tokenizer: Any, max_length: int) -> tuple[Dataset, int]:
+def tokenise(examples: Sequence[PolicyExample | PreferenceExample], tokenizer: Any, max_length: int) -> tuple[Dataset, int]:
     """Return rows of input_ids and completion_mask, and how many examples were too long."""
     rows, too_long = [], 0
     for example in examples:
-        prompt = tokenizer(PROMPT.format(prompt=example.prompt), add_special_tokens=False).input_ids
+        prompt = tokenizer(chat_text(example.messages), add_special_tokens=False).input_ids
         completion = tokenizer(example.completion + END, add_special_tokens=False).input_ids
         if len(prompt) + len(completion) > max_length:
             too_long += 1
@@ -104,6 +122,22 @@ class PolicyTrainer(SFTTrainer):  # type: ignore[misc]  # trl carries no types
         restore_adapter(self.model, Path(resume_from_checkpoint))
 
 
+class LossBar(ProgressCallback):  # type: ignore[misc]  # transformers' own type is not followed
+    """A progress bar with the last loss; the trainer's own writes every log to standard output, where ``--json`` belongs."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **_: Any) -> None:
+        """Show the loss."""
+        if self.training_bar is not None and logs and "loss" in logs:
+            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
+
+
+def show_loss(trainer: Any, progress: bool) -> None:
+    """Put ``LossBar`` in the place of the trainer's own bar, or nothing."""
+    trainer.remove_callback(ProgressCallback if progress else PrinterCallback)
+    if progress:
+        trainer.add_callback(LossBar())
+
+
 def restore_adapter(model: Any, checkpoint: Path) -> None:
     """Load an adapter into the parameters that the optimiser steps; PEFT's own loading would put others in their place."""
     saved = load_file(str(checkpoint / "adapter_model.safetensors"))
@@ -112,7 +146,7 @@ def restore_adapter(model: Any, checkpoint: Path) -> None:
 
 
 def train(
-    examples: Sequence[PolicyExample],
+    examples: Sequence[PolicyExample | PreferenceExample],
     *,
     weights: Path,
     output: Path,
@@ -133,7 +167,7 @@ def train(
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     model, tokenizer = load_backbone(weights)
-    model = _with_adapter(model, settings, init_adapter)
+    model = with_adapter(model, init_adapter, rank=settings.rank, alpha=settings.alpha, first_layer=settings.first_layer)
     dataset, too_long = tokenise(examples, tokenizer, settings.max_length)
     optimizer = MasterAdamW([p for p in model.parameters() if p.requires_grad], lr=settings.learning_rate)
     steps = settings.max_steps if settings.max_steps > 0 else int(len(dataset) / settings.batch_size * settings.epochs) + 1
@@ -144,6 +178,7 @@ def train(
     trainer = PolicyTrainer(
         model=model, args=config, train_dataset=dataset, processing_class=tokenizer, optimizers=(optimizer, schedule)
     )
+    show_loss(trainer, progress)
     result = trainer.train(resume_from_checkpoint=resume)
     adapter = output / "adapter"
     trainer.model.save_pretrained(str(adapter))
@@ -152,6 +187,7 @@ def train(
         "init_adapter": earlier,
         "backbone": weights.name,
         "backbone_sha256": file_sha256(weights),
+        "prompts": prompt_hashes(),
         "data_sha256": examples_sha256(examples),
         "examples": dict(Counter(f"{e.task}/{e.origin}" for e in examples)),
         "examples_too_long": too_long,
@@ -201,12 +237,20 @@ def circumstances() -> dict[str, Any]:
     }
 
 
-def _with_adapter(model: Any, settings: SFTSettings, init_adapter: Path | None) -> Any:
+def with_adapter(model: Any, init_adapter: Path | None, *, rank: int, alpha: int, first_layer: int) -> Any:
+    """Put a fresh LoRA on a model, or the one to go on from."""
     if init_adapter is not None:
         return PeftModel.from_pretrained(model, str(init_adapter), is_trainable=True, autocast_adapter_dtype=False)
-    layers = list(range(settings.first_layer, model.config.num_hidden_layers))
-    lora = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=list(LINEAR), layers_to_transform=layers)
+    layers = list(range(first_layer, model.config.num_hidden_layers))
+    lora = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(LINEAR), layers_to_transform=layers)
     return get_peft_model(model, lora, autocast_adapter_dtype=False)
+
+
+def match_reference(model: Any) -> None:
+    """Put the reference adapter that TRL adds, in float32, into the trained adapter's own precision: they must begin alike."""
+    for name, param in model.named_parameters():
+        if ".ref." in name:
+            param.data = param.data.to(model.get_parameter(name.replace(".ref.", ".default.")).dtype)
 
 
 def manifest_of_adapter(adapter: Path) -> Any:
@@ -217,7 +261,7 @@ def manifest_of_adapter(adapter: Path) -> Any:
     return {"adapter_sha256": file_sha256(adapter / "adapter_model.safetensors")}
 
 
-def examples_sha256(examples: Sequence[PolicyExample]) -> str:
+def examples_sha256(examples: Sequence[PolicyExample | PreferenceExample]) -> str:
     """Return the hash that identifies a list of training examples."""
     digest = hashlib.sha256()
     for example in examples:

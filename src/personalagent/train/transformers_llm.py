@@ -19,7 +19,7 @@ from personalagent.dialogue import Message
 from personalagent.errors import ConfigError, LLMRefused
 from personalagent.llm.base import Completion, FinishReason, LLMRole, TokenLogprob, Usage
 from personalagent.llm.models import find_model
-from personalagent.train.sft import END, load_backbone
+from personalagent.train.sft import END, chat_text, load_backbone
 
 
 def open_transformers(argument: str, role: LLMRole, settings: Settings) -> TransformersLLM:
@@ -94,8 +94,7 @@ class TransformersLLM:
         self, messages: Sequence[Message], max_tokens: int, temperature: float, seed: int | None, logit_bias: Mapping[str, float]
     ) -> tuple[str, Usage, tuple[TokenLogprob, ...]]:
         model, tokenizer = self._load()
-        prompt = "".join(f"<|im_start|>{m.role}\n{m.content}{END}\n" for m in messages) + "<|im_start|>assistant\n"
-        inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
+        inputs = tokenizer(chat_text(messages), return_tensors="pt", add_special_tokens=False)
         if seed is not None:
             torch.manual_seed(seed)
         chosen: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}

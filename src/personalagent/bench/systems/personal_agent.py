@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Unpack
 
-from personalagent.agent import Learned, PersonalAgent, Reply, notation_of
+from personalagent.agent import PersonalAgent, notation_of
 from personalagent.bench.conversation import Decoding, after_request
 from personalagent.bench.metering import MeteredLLM, Phase, metered
 from personalagent.bench.systems.base import SystemParts, SystemReply
@@ -24,6 +24,7 @@ from personalagent.errors import LLMError, UsageError
 from personalagent.llm.base import LLM, Completion
 from personalagent.llm.wrapped import CompleteOptions, WrappedLLM
 from personalagent.parsing import ParseOutcome
+from personalagent.reply import Learned, Reply
 from personalagent.schema import ProfileSchema, load_schema
 from personalagent.store import Store
 

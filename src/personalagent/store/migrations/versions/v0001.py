@@ -26,6 +26,12 @@ def _of_session(table: str) -> sa.ForeignKeyConstraint:
 
 def upgrade() -> None:
     """Create the tables."""
+    _create_dialogue()
+    _create_profiles()
+    _create_permissions()
+
+
+def _create_dialogue() -> None:
     op.create_table(
         "users",
         sa.Column("user_id", sa.String(200), primary_key=True),
@@ -54,6 +60,9 @@ def upgrade() -> None:
         _of_session("turns"),
     )
     op.create_index("ix_turns_user_id_said", "turns", ["user_id", "said"], unique=True)
+
+
+def _create_profiles() -> None:
     op.create_table(
         "slot_operations",
         _of_user(),
@@ -79,6 +88,9 @@ def upgrade() -> None:
         sa.Column("last_said", sa.Integer, nullable=False),
         sa.Column("digest", sa.String(64), nullable=False),
     )
+
+
+def _create_permissions() -> None:
     op.create_table(
         "consents",
         _of_user(),

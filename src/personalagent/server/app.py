@@ -1,0 +1,114 @@
+"""The server: the proxy, the REST routes and the background worker over one agent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from personalagent import __version__
+from personalagent.agent import PersonalAgent
+from personalagent.errors import PersonalAgentError
+from personalagent.server import proxy
+from personalagent.server.events import router as events_router
+from personalagent.server.gate import Gate
+from personalagent.server.jobs import Worker
+from personalagent.server.learning import Learner, UserLocks
+from personalagent.server.metrics import CONTENT_TYPE, Metrics
+from personalagent.server.openai_errors import OpenAIError, error_of
+from personalagent.server.rest_profile import router as profile_router
+from personalagent.server.rest_sessions import router as sessions_router
+from personalagent.server.rest_user import router as user_router
+from personalagent.server.upstream import Upstream
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(agent: PersonalAgent, *, worker: bool = True) -> FastAPI:
+    """Return the server of an agent, which it does not close.
+
+    Args:
+        agent: its settings are the server's; its responder must be an endpoint or embedded.
+        worker: whether this process infers queued turns, too.
+
+    Raises:
+        ConfigError: the responder is nothing that requests can be passed on to.
+    """
+    settings, metrics, locks = agent.settings, Metrics(), UserLocks()
+    upstream = Upstream(agent.responder, timeout_s=settings.timeout_s)
+    background = Worker(agent, metrics, locks)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        working = asyncio.create_task(background.run()) if worker else None
+        try:
+            yield
+        finally:
+            app.state.is_draining = True
+            if working is not None:
+                await background.stop(settings.drain_s)
+                await working
+            await upstream.aclose()
+
+    app = FastAPI(
+        title="PersonalAgent",
+        version=__version__,
+        lifespan=lifespan,
+        description="Any OpenAI client becomes personal: a proxy for chat completions, and each user's profile over REST.",
+    )
+    app.state.agent = agent
+    app.state.is_draining = False
+    app.state.metrics = metrics
+    app.state.proxy = proxy.Proxy(agent, upstream, Learner(locks, background.wake), metrics)
+    app.include_router(proxy.router)
+    for router in (profile_router, sessions_router, user_router, events_router):
+        app.include_router(router)
+    _add_operations(app)
+    for kind in (OpenAIError, HTTPException, RequestValidationError, PersonalAgentError, Exception):
+        app.add_exception_handler(kind, _answer_error)
+    app.add_middleware(
+        Gate,
+        metrics=metrics,
+        max_body_bytes=settings.max_body_bytes,
+        max_in_flight=settings.max_in_flight,
+        is_draining=lambda: bool(app.state.is_draining),
+    )
+    return app
+
+
+def _add_operations(app: FastAPI) -> None:
+    @app.get("/healthz", tags=["operations"])
+    async def healthz() -> dict[str, str]:
+        """Say that the process answers."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["operations"])
+    async def readyz(response: Response) -> dict[str, str]:
+        """Say whether requests should be sent here: 503 while the server drains or cannot use its database."""
+        status = "draining" if app.state.is_draining else "ok"
+        if status == "ok":
+            try:
+                await asyncio.to_thread(app.state.agent.store.queue_depth)
+            except PersonalAgentError:
+                status = "no database"
+        response.status_code = 200 if status == "ok" else 503
+        return {"status": status}
+
+    @app.get("/metrics", tags=["operations"])
+    async def metrics() -> Response:
+        """Return the counters in Prometheus' text format."""
+        return Response(app.state.metrics.text(), media_type=CONTENT_TYPE)
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    """Answer an error of a route in the shape that OpenAI's clients read."""
+    answered = error_of(error)
+    if answered.status == 500:
+        _log.error("a route failed: %s", type(error).__name__)
+    headers = getattr(error, "headers", None) if isinstance(error, HTTPException) else None
+    return answered.response(headers)

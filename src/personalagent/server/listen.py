@@ -1,0 +1,45 @@
+"""One process on one port: listens, says so, and drains when it is told to stop."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+OnListening = Callable[[str], None]
+
+
+class DrainingServer(uvicorn.Server):
+    """A uvicorn server that stops taking requests at the first SIGTERM or SIGINT, lets answers end, and exits with 0.
+
+    A second signal ends it at once.
+    """
+
+    def __init__(self, app: FastAPI, host: str, port: int, *, drain_s: float, on_listening: OnListening) -> None:
+        config = uvicorn.Config(
+            app,
+            host,
+            port,
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=max(1, round(drain_s)),
+        )
+        super().__init__(config)
+        self._app = app
+        self._on_listening = on_listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say where."""
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self._on_listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain; uvicorn's own would end the process by the same signal afterwards, which looks like a failure."""
+        self.force_exit = self.should_exit
+        self.should_exit = self._app.state.is_draining = True
