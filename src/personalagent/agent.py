@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 from personalagent.config import Settings
@@ -145,10 +146,8 @@ class PersonalAgent:
             UsageError: an id cannot be kept.
             StoreError: the database cannot be used.
         """
-        await asyncio.to_thread(self.store.start_session, user_id, session_id)
-        return await asyncio.to_thread(
-            self.store.append_turn, user_id, session_id, text, at=self._clock(), enqueue=True, message_key=message_key
-        )
+        keep = partial(self.store.append_turn, starts_session=True, enqueue=True, message_key=message_key)
+        return await asyncio.to_thread(keep, user_id, session_id, text, at=self._clock())
 
     async def infer_kept(self, user_id: str, session_id: str, turn_index: int) -> Learned | None:
         """Infer a turn that was kept; None where that was done before."""

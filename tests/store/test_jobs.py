@@ -153,3 +153,14 @@ def test_a_users_job_goes_with_them(queue: Store) -> None:
     say(queue, "alice")
     queue.delete_user("alice")
     assert queue.jobs() == ()
+
+
+def test_a_turn_can_start_its_session(queue: Store) -> None:
+    assert queue.append_turn("alice", "s", "Hello", starts_session=True) == 0
+    assert queue.append_turn("alice", "s", "Bye", starts_session=True) == 1
+    assert queue.session_ids("alice") == ("s",)
+    with pytest.raises(UsageError, match="expected session_id to be"):
+        queue.append_turn("alice", "", "Hello", starts_session=True)
+    with pytest.raises(UsageError, match="start it with start_session"):
+        queue.append_turn("alice", "t", "Hello")
+    assert len(queue.turns("alice")) == 2

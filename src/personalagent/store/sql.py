@@ -131,24 +131,32 @@ class Store(Permissions, Jobs, Keys):
         utterance: str,
         *,
         at: datetime | None = None,
+        starts_session: bool = False,
         enqueue: bool = False,
         message_key: str | None = None,
     ) -> int:
         """Keep what the user said, its inference pending; return the turn's index. It is on disk when this returns.
 
         Args:
+            starts_session: start the session in the same transaction, where there is none of this id.
             enqueue: let the background worker infer it: the job is on disk with the turn.
             message_key: what a message that is sent again has in common with the first; nothing is kept twice in a session.
 
         Raises:
-            UsageError: the session was not started.
+            UsageError: the session was not started, or cannot be.
             DataError: the text holds NUL or half a surrogate pair, which no database keeps.
         """
+        if starts_session:
+            check_id("user_id", user_id)
+            check_id("session_id", session_id)
         user_id = self._of(user_id)
         check_text("utterance", utterance)
         with self._database.writing() as connection:
-            said = next_said(connection, user_id)
             key = {"user_id": user_id, "session_id": session_id}
+            if starts_session:
+                ensure_user(connection, user_id, self._clock())
+                insert_once(connection, sessions, key, created_at=self._clock())
+            said = next_said(connection, user_id)
             if not exists(connection, sessions, key):
                 raise UsageError(f"expected a session of {user_id!r}, got {session_id!r}; start it with start_session")
             if message_key is not None and (earlier := turn_of_message(connection, message_key=message_key, **key)) is not None:
