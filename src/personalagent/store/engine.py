@@ -46,6 +46,10 @@ _ADVICE = (
 )
 
 
+EVERY_TENANT = "*"
+"""What the queue, ``verify`` and migrations see."""
+
+
 class Database:
     """One open database; ``reading`` and ``writing`` are its transactions."""
 
@@ -57,19 +61,21 @@ class Database:
         self._shown = str(file) if file else engine.url.render_as_string(hide_password=True)
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """Open a transaction that sees one state of the database."""
+    def reading(self, tenant: str = EVERY_TENANT) -> Iterator[Connection]:
+        """Open a transaction that sees one state of the database; on Postgres, of one tenant's users only."""
         with self._translated(), self._engine.connect() as connection:
+            _see(connection, tenant)
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """Open a transaction that is on disk when the block ends, or never happened.
+    def writing(self, tenant: str = EVERY_TENANT) -> Iterator[Connection]:
+        """Open a transaction that is on disk when the block ends, or never happened; on Postgres, on one tenant's users only.
 
         On SQLite one connection writes at a time, over all threads and processes: versions before 3.51.3 can corrupt the
         file where two connections write and checkpoint at once.
         """
         with self._translated(), self._one_writer(), self._writer.begin() as connection:
+            _see(connection, tenant)
             yield connection
 
     def scrub(self) -> bool:
@@ -169,6 +175,12 @@ class Database:
 
     def _translated(self) -> AbstractContextManager[None]:
         return translated(self._shown)
+
+
+def _see(connection: Connection, tenant: str) -> None:
+    """Tell Postgres whose rows this transaction may see (row-level security); it forgets it when the transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT set_config('personalagent.tenant', :tenant, true)"), {"tenant": tenant})
 
 
 @contextmanager

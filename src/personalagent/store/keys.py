@@ -128,7 +128,7 @@ class Keys(Scope):
         kept, now = self._of(user_id), self._clock()
         mine = and_(idempotency_keys.c.user_id == kept, idempotency_keys.c.key == key)
         row = {"user_id": kept, "key": key, "request_sha256": request_sha256, "at": now}
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             connection.execute(delete(idempotency_keys).where(idempotency_keys.c.at < now - ANSWERS_LIVE))
             held = connection.execute(select(idempotency_keys).where(mine).with_for_update()).mappings().first()
             if held is not None and held["answer"] is None and held["at"] < now - CLAIM_LIVES:
@@ -148,13 +148,13 @@ class Keys(Scope):
     def release_key(self, user_id: str, key: str) -> None:
         """Give an idempotency key back: its request failed, and may be sent again."""
         mine = and_(idempotency_keys.c.user_id == self._of(user_id), idempotency_keys.c.key == key)
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             connection.execute(delete(idempotency_keys).where(mine, idempotency_keys.c.answer.is_(None)))
 
     def keep_answer(self, user_id: str, key: str, answer: str) -> None:
         """Keep the answer of the request that claimed an idempotency key."""
         mine = and_(idempotency_keys.c.user_id == self._of(user_id), idempotency_keys.c.key == key)
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             connection.execute(update(idempotency_keys).where(mine).values(answer=answer))
 
 

@@ -7,11 +7,14 @@ foreign key and predicate on a user is one on the tenant too. ``Scope.of`` is th
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Self
 
+from sqlalchemy import Connection
+
 from personalagent.errors import UsageError
-from personalagent.store.engine import Database
+from personalagent.store.engine import EVERY_TENANT, Database
 from personalagent.store.rows import MAX_ID, check_id
 
 DEFAULT_TENANT = "default"
@@ -41,6 +44,14 @@ class Scope:
         check_tenant(tenant)
         return type(self)(self._database, self._clock, tenant)
 
+    def _reading(self) -> AbstractContextManager[Connection]:
+        """Open a transaction that sees this tenant's users."""
+        return self._database.reading(self.tenant)
+
+    def _writing(self) -> AbstractContextManager[Connection]:
+        """Open a transaction on this tenant's users."""
+        return self._database.writing(self.tenant)
+
     def _of(self, user_id: str) -> str:
         """Return under which id a user of this tenant is kept."""
         return scoped(self.tenant, user_id)
@@ -49,6 +60,8 @@ class Scope:
 def check_tenant(tenant: str) -> None:
     """Refuse a tenant's name that cannot stand before a user's id."""
     check_id("tenant", tenant)
+    if tenant == EVERY_TENANT:
+        raise UsageError(f"expected the name of one tenant, got {tenant!r}, which stands for all; choose another")
     if len(tenant) > MAX_TENANT:
         raise UsageError(f"expected a tenant of at most {MAX_TENANT} characters, got {len(tenant)}; choose a shorter one")
 

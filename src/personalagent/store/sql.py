@@ -78,20 +78,20 @@ class Store(Permissions, Jobs, Keys):
 
     def has_user(self, user_id: str) -> bool:
         """Tell whether anything is kept about a user."""
-        with self._database.reading() as connection:
+        with self._reading() as connection:
             return exists(connection, users, {"user_id": self._of(user_id)})
 
     def ensure_user(self, user_id: str) -> None:
         """Make sure that the user exists."""
         check_id("user_id", user_id)
         user_id = self._of(user_id)
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             ensure_user(connection, user_id, self._clock())
 
     def delete_user(self, user_id: str) -> bool:
         """Erase a user and everything about them, to the byte; tell whether there was one."""
         user_id = self._of(user_id)
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             found = connection.execute(delete(users).where(users.c.user_id == user_id)).rowcount
             connection.execute(delete(idempotency_keys).where(idempotency_keys.c.user_id == user_id))
             connection.execute(delete(api_keys).where(api_keys.c.tenant == self.tenant, api_keys.c.user_id == split(user_id)[1]))
@@ -109,10 +109,10 @@ class Store(Permissions, Jobs, Keys):
         session_id = uuid4().hex if session_id is None else session_id
         check_id("session_id", session_id)
         key = {"user_id": user_id, "session_id": session_id}
-        with self._database.reading() as connection:
+        with self._reading() as connection:
             if exists(connection, sessions, key):
                 return session_id
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             ensure_user(connection, user_id, self._clock())
             insert_once(connection, sessions, key, created_at=self._clock())
         return session_id
@@ -121,7 +121,7 @@ class Store(Permissions, Jobs, Keys):
         """Return a user's sessions, oldest first."""
         user_id = self._of(user_id)
         query = select(sessions.c.session_id).where(sessions.c.user_id == user_id)
-        with self._database.reading() as connection:
+        with self._reading() as connection:
             return tuple(connection.execute(query.order_by(sessions.c.created_at, sessions.c.session_id)).scalars())
 
     def append_turn(
@@ -151,7 +151,7 @@ class Store(Permissions, Jobs, Keys):
             check_id("session_id", session_id)
         user_id = self._of(user_id)
         check_text("utterance", utterance)
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             key = {"user_id": user_id, "session_id": session_id}
             if starts_session:
                 ensure_user(connection, user_id, self._clock())
@@ -187,7 +187,7 @@ class Store(Permissions, Jobs, Keys):
         """
         user_id = self._of(user_id)
         kept = response.replace("\0", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             turn = lock_turn(connection, user_id, session_id, turn_index)
             if not turn["redacted"]:
                 change = update(turns).where(turns.c.user_id == user_id, turns.c.said == turn["said"])
@@ -207,7 +207,7 @@ class Store(Permissions, Jobs, Keys):
     def defer_inference(self, user_id: str, session_id: str, turn_index: int, reason: str) -> None:
         """Note that the policy could not be reached or read; the turn stays pending."""
         user_id = self._of(user_id)
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             turn = lock_turn(connection, user_id, session_id, turn_index)
             change = update(turns).where(turns.c.user_id == user_id, turns.c.said == turn["said"])
             connection.execute(change.values(attempts=turn["attempts"] + 1, reason=reason[:64]))
@@ -235,7 +235,7 @@ class Store(Permissions, Jobs, Keys):
         """
         user_id = self._of(user_id)
         operations = tuple(map(checked, delta.operations))
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             turn = lock_turn(connection, user_id, session_id, turn_index)
             said = turn["said"]
             if turn["inference"] == InferenceState.DONE:
@@ -261,7 +261,7 @@ class Store(Permissions, Jobs, Keys):
         for op in operations:
             if op.source not in (Source.EDITED, Source.IMPORTED):
                 raise ProfileError(f"expected an edit to have the source edited or imported, got {op.source.value!r}; set it")
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             said = next_said(connection, user_id)
             refuse_other_version(connection, user_id, expected_version)
             return Commit(append_operations(connection, user_id, said, operations), operations)
@@ -275,26 +275,26 @@ class Store(Permissions, Jobs, Keys):
             UsageError: there is nothing to take back.
         """
         user_id = self._of(user_id)
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             said = next_said(connection, user_id)
             operations = undoing(read_log(connection, user_id), self._clock())
             return Commit(append_operations(connection, user_id, said, operations), operations)
 
     def profile_version(self, user_id: str) -> int:
         """Return how often the profile changed; 0 for one that never did."""
-        with self._database.reading() as connection:
+        with self._reading() as connection:
             return read_version(connection, self._of(user_id))
 
     def load_profile(self, user_id: str) -> Profile:
         """Return what is known about a user; an empty profile for one who is new."""
         user_id = self._of(user_id)
-        with self._database.reading() as connection:
+        with self._reading() as connection:
             return read_snapshot(connection, user_id).profile
 
     def operations(self, user_id: str, path: str | None = None) -> tuple[SlotOp, ...]:
         """Return a user's log, or that of one slot, in the order in which it was said."""
         user_id = self._of(user_id)
-        with self._database.reading() as connection:
+        with self._reading() as connection:
             return tuple(entry.operation for entry in read_log(connection, user_id, path=path))
 
     def forget(
@@ -309,7 +309,7 @@ class Store(Permissions, Jobs, Keys):
             Conflict: the profile is no longer of the expected version.
         """
         user_id = self._of(user_id)
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             said = next_said(connection, user_id)
             refuse_other_version(connection, user_id, expected_version)
             connection.execute(delete(idempotency_keys).where(idempotency_keys.c.user_id == user_id))
@@ -327,7 +327,7 @@ class Store(Permissions, Jobs, Keys):
     def log(self, user_id: str) -> tuple[Logged, ...]:
         """Return a user's operations with their places in what the user said."""
         user_id = self._of(user_id)
-        with self._database.reading() as connection:
+        with self._reading() as connection:
             return read_log(connection, user_id)
 
     def verify(self, user_id: str | None = None) -> VerifyReport:
@@ -349,7 +349,7 @@ class Store(Permissions, Jobs, Keys):
     def rebuild(self, user_id: str) -> Profile:
         """Store the profile anew from its log: the repair where ``verify`` finds that only the stored profile is wrong."""
         user_id = self._of(user_id)
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             lock_user(connection, user_id)
             snapshot = snapshot_of(read_log(connection, user_id))
             write_snapshot(connection, user_id, snapshot)
@@ -360,5 +360,5 @@ class Store(Permissions, Jobs, Keys):
             return tuple(connection.execute(select(users.c.user_id).order_by(users.c.user_id)).scalars())
 
     def _turns(self, query: Any) -> tuple[StoredTurn, ...]:
-        with self._database.reading() as connection:
+        with self._reading() as connection:
             return tuple(map(stored_turn, connection.execute(query.order_by(turns.c.said)).mappings()))

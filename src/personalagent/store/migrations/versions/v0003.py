@@ -7,6 +7,16 @@ from alembic import op
 
 from personalagent.store.tables import UtcTime
 
+OF_USERS = (
+    "users", "sessions", "turns", "slot_operations", "profiles", "consents", "slot_asks", "jobs", "idempotency_keys",
+)  # fmt: skip
+SEEN = (
+    "current_setting('personalagent.tenant', true) = '*' OR "
+    "CASE WHEN strpos(user_id, chr(31)) = 0 THEN 'default' ELSE split_part(user_id, chr(31), 1) END"
+    " = current_setting('personalagent.tenant', true)"
+)
+"""Whether a transaction may see a row: that of its tenant, all where it says so, none where it says nothing."""
+
 revision = "v0003"
 down_revision: str | None = "v0002"
 
@@ -53,9 +63,20 @@ def upgrade() -> None:
         sa.Column("at", UtcTime, nullable=False),
     )
 
+    if op.get_bind().dialect.name == "postgresql":
+        for table in OF_USERS:
+            op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+            op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
+            op.execute(f"CREATE POLICY tenant ON {table} USING ({SEEN}) WITH CHECK ({SEEN})")
+
 
 def downgrade() -> None:
     """Drop them."""
+    if op.get_bind().dialect.name == "postgresql":
+        for table in OF_USERS:
+            op.execute(f"DROP POLICY tenant ON {table}")
+            op.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")
+            op.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
     for table in ("idempotency_keys", "api_keys", "jobs"):
         op.drop_table(table)
     op.drop_column("profiles", "version")
