@@ -155,8 +155,11 @@ class Store(Permissions, Jobs, Keys):
             key = {"user_id": user_id, "session_id": session_id}
             if starts_session:
                 ensure_user(connection, user_id, self._clock())
-                insert_once(connection, sessions, key, created_at=self._clock())
             said = next_said(connection, user_id)
+            if (
+                starts_session
+            ):  # behind the user's lock: the row's foreign key shares it, and two sharers who both want it wait for ever
+                insert_once(connection, sessions, key, created_at=self._clock())
             if not exists(connection, sessions, key):
                 raise UsageError(f"expected a session of {user_id!r}, got {session_id!r}; start it with start_session")
             if message_key is not None and (earlier := turn_of_message(connection, message_key=message_key, **key)) is not None:
