@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -137,21 +137,25 @@ class PersonalAgent:
         turn_index = await asyncio.to_thread(self.store.append_turn, user_id, session_id, text, at=at)
         return await self._infer_stored(user_id, session_id, turn_index, text, at)
 
-    async def keep(self, user_id: str, text: str, *, session_id: str, message_key: str | None = None) -> int:
+    async def keep(
+        self, user_id: str, text: str, *, session_id: str, message_key: str | None = None, threads: Executor | None = None
+    ) -> int:
         """Keep one utterance and queue its inference in the same transaction; return the turn's index.
 
-        A ``message_key`` that the session had before adds nothing: a client sent the same message again.
+        Args:
+            message_key: what a message that a client sends again has in common with the first; it adds nothing.
+            threads: where the transaction runs, so that readers need not wait behind writers; the event loop's threads by default.
 
         Raises:
             UsageError: an id cannot be kept.
             StoreError: the database cannot be used.
         """
-        keep = partial(self.store.append_turn, starts_session=True, enqueue=True, message_key=message_key)
-        return await asyncio.to_thread(keep, user_id, session_id, text, at=self._clock())
+        keep = partial(self.store.append_turn, starts_session=True, enqueue=True, message_key=message_key, at=self._clock())
+        return await asyncio.get_running_loop().run_in_executor(threads, keep, user_id, session_id, text)
 
     async def infer_kept(self, user_id: str, session_id: str, turn_index: int) -> Learned | None:
         """Infer a turn that was kept; None where that was done before."""
-        pending = await asyncio.to_thread(self.store.pending_turns, user_id)
+        pending = await self.store.read(self.store.pending_turns, user_id)
         for turn in pending:
             if (turn.session_id, turn.turn_index) == (session_id, turn_index):
                 return await self._infer_stored(user_id, session_id, turn_index, turn.utterance, turn.at)
@@ -163,7 +167,7 @@ class PersonalAgent:
 
     async def catch_up(self, user_id: str) -> tuple[Learned, ...]:
         """Infer the turns that were queued, oldest first."""
-        pending = await asyncio.to_thread(self.store.pending_turns, user_id)
+        pending = await self.store.read(self.store.pending_turns, user_id)
         return tuple([await self._infer_stored(user_id, t.session_id, t.turn_index, t.utterance, t.at) for t in pending])
 
     async def assess(self, user_id: str, request: str, *, session_id: str | None = None) -> Assessment:
@@ -176,7 +180,7 @@ class PersonalAgent:
         if not request.strip():
             raise UsageError("expected a request, got an empty text; write what the user asks for")
         profile = await self.profile(user_id)
-        rules = await asyncio.to_thread(self._rules, user_id, session_id)
+        rules = await self.store.read(self._rules, user_id, session_id)
         return await assess(
             request, profile, llm=self.policy, schema=self.schema, rules=rules, notation=self.notation, now=self._clock()
         )
@@ -203,14 +207,14 @@ class PersonalAgent:
         Raises:
             LLMError: the policy could not be reached.
         """
-        asked = await asyncio.to_thread(self._asked_slot, user_id, session_id, self._clock())
+        asked = await self.store.read(self._asked_slot, user_id, session_id, self._clock())
         if asked is not None and read_answer(text, asked).kind is not AnswerKind.OTHER:
             return None
         return await self.assess(user_id, text, session_id=session_id)
 
     async def profile(self, user_id: str) -> Profile:
         """Return what is known about a user; empty for a new one."""
-        return await asyncio.to_thread(self.store.load_profile, user_id)
+        return await self.store.read(self.store.load_profile, user_id)
 
     async def grant(self, user_id: str, category: str, withheld: Learned | Reply | None = None) -> Profile:
         """Note that sensitive facts of a category may be kept, and keep those that a turn withheld for it.
@@ -265,8 +269,8 @@ class PersonalAgent:
     async def _infer_stored(self, user_id: str, session_id: str, turn_index: int, text: str, said_at: datetime) -> Learned:
         """Infer a turn that is on disk and commit what it reveals; what the policy cannot do now stays queued."""
         profile = await self.profile(user_id)
-        consent = await asyncio.to_thread(self._consent, user_id)
-        asked = await asyncio.to_thread(self._asked_slot, user_id, session_id, said_at)
+        consent = await self.store.read(self._consent, user_id)
+        asked = await self.store.read(self._asked_slot, user_id, session_id, said_at)
         answer = read_answer(text, asked) if asked else None
         inference = Inference(ParseOutcome.OK, ProfileDelta())
         try:

@@ -7,6 +7,7 @@ words. The nearest vote for the slots that they needed. The policy is shown the 
 
 from __future__ import annotations
 
+import heapq
 import json
 import math
 import re
@@ -67,7 +68,7 @@ class Shortlist:
         near = ((cosine, -index) for index, cosine in cosines.items() if not without or self._labelled[index].unit != without)
         votes: dict[str, float] = defaultdict(float)
         total = 0.0
-        for cosine, index in sorted(near, reverse=True)[:NEIGHBOURS]:
+        for cosine, index in heapq.nlargest(NEIGHBOURS, near):
             each = self._labelled[-index]
             strength = each.weight * cosine**2
             for place, path in enumerate(each.needs):
@@ -103,6 +104,7 @@ def shortlist_of(schema: ProfileSchema) -> Shortlist:
     return Shortlist([*packaged_needs(), *described])
 
 
+@lru_cache(maxsize=64)  # a request is looked up before its answer and again when it is assessed
 def likely_slots(request: str, schema: ProfileSchema, *, without: str = "") -> tuple[Slot, ...]:
     """Return the slots that requests like this one needed, most likely first, at most ``SHORTLIST``.
 

@@ -36,7 +36,7 @@ async def until(is_so: object, worker: Worker) -> None:
     async with asyncio.timeout(20):
         while not is_so():  # noqa: ASYNC110 - what is waited for is in the database
             await asyncio.sleep(0.01)
-    await worker.stop(5)
+    worker.stop(5)
     await working
 
 

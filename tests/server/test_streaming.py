@@ -40,7 +40,7 @@ def test_the_official_client_streams_and_the_answer_is_kept(served: Served) -> N
     chunks = list(stream)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Try a curry. "
     assert [chunk.choices[0].finish_reason for chunk in chunks] == [None, None, None, "stop"]
-    assert [turn.response for turn in served.turns("alice")] == ["Try a curry. "]
+    served.wait_for(lambda: [turn.response for turn in served.turns("alice")] == ["Try a curry. "])
 
 
 def test_the_question_comes_before_the_end_and_the_extension_last(served: Served) -> None:
@@ -52,7 +52,7 @@ def test_the_question_comes_before_the_end_and_the_extension_last(served: Served
     text = "".join(choice["delta"].get("content", "") for event in events[:-2] for choice in event["choices"])
     assert text == f"Try a curry. \n\n{extension['question']}"
     assert [event["choices"][0]["finish_reason"] for event in events[:-2]] == [None, None, None, None, "stop"]
-    assert [turn.response for turn in served.turns("alice")] == [text]
+    served.wait_for(lambda: [turn.response for turn in served.turns("alice")] == [text])
     assert [ask.state for ask in served.agent.store.asks("alice")] == [AskState.ASKED]
 
 
@@ -85,7 +85,7 @@ def test_a_cut_stream_ends_with_an_error_and_no_invented_finish(served: Served, 
     assert events[-2]["error"]["code"] == "upstream_cut"
     assert finish_reasons(events) == []
     assert len(events) <= cut_after + 2
-    assert [turn.response for turn in served.turns("alice")] == [None]
+    served.wait_for(lambda: [turn.response for turn in served.turns("alice")] == [None])
     with pytest.raises(openai.APIError):
         list(served.client().chat.completions.create(**REQUEST, user="alice"))
 
@@ -97,7 +97,7 @@ def test_an_error_inside_a_stream_is_passed_on_as_it_is(served: Served, endpoint
     endpoint.plan.content_type = "text/event-stream"
     answer = served.post({**REQUEST, "user": "alice"})
     assert answer.content == endpoint.plan.raw + b"data: [DONE]\n\n"
-    assert [turn.response for turn in served.turns("alice")] == [None]
+    served.wait_for(lambda: [turn.response for turn in served.turns("alice")] == [None])
 
 
 def test_comments_split_characters_and_usage_chunks_go_through(served: Served, endpoint: Endpoint) -> None:
@@ -108,7 +108,7 @@ def test_comments_split_characters_and_usage_chunks_go_through(served: Served, e
     )
     endpoint.plan.content_type = "text/event-stream"
     assert served.post({**REQUEST, "user": "alice"}).content == endpoint.plan.raw
-    assert [turn.response for turn in served.turns("alice")] == ["Å ✓"]
+    served.wait_for(lambda: [turn.response for turn in served.turns("alice")] == ["Å ✓"])
 
 
 def test_a_silent_stream_ends_with_an_error(tmp_path: Path, endpoint: Endpoint) -> None:

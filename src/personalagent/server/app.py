@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -42,6 +43,7 @@ def create_app(agent: PersonalAgent, *, worker: bool = True) -> FastAPI:
     settings, metrics, locks = agent.settings, Metrics(), UserLocks()
     upstream = Upstream(agent.responder, timeout_s=settings.timeout_s)
     background = Worker(agent, metrics, locks)
+    learner = Learner(locks, background.wake)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -51,8 +53,9 @@ def create_app(agent: PersonalAgent, *, worker: bool = True) -> FastAPI:
         finally:
             app.state.is_draining = True
             if working is not None:
-                await background.stop(settings.drain_s)
+                background.stop(settings.drain_s)
                 await working
+            await learner.aclose()
             await upstream.aclose()
 
     app = FastAPI(
@@ -64,7 +67,7 @@ def create_app(agent: PersonalAgent, *, worker: bool = True) -> FastAPI:
     app.state.agent = agent
     app.state.is_draining = False
     app.state.metrics = metrics
-    app.state.proxy = proxy.Proxy(agent, upstream, Learner(locks, background.wake), metrics)
+    app.state.proxy = proxy.Proxy(agent, upstream, learner, metrics)
     app.include_router(proxy.router)
     for router in (profile_router, sessions_router, user_router, events_router):
         app.include_router(router)
@@ -102,6 +105,8 @@ def _add_operations(app: FastAPI) -> None:
     @app.get("/metrics", tags=["operations"])
     async def metrics() -> Response:
         """Return the counters in Prometheus' text format."""
+        with contextlib.suppress(PersonalAgentError):  # /readyz tells
+            app.state.metrics.queue.set(await asyncio.to_thread(app.state.agent.store.queue_depth))
         return Response(app.state.metrics.text(), media_type=CONTENT_TYPE)
 
 

@@ -6,7 +6,7 @@ foreign origin. From then on no request goes without a key.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -72,24 +72,25 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
 
 
 class Requirement:
-    """The dependency of a route that takes a scope; it reads the database, so FastAPI runs it in a thread."""
+    """The dependency of a route that takes a scope."""
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
 
-    def __call__(self, request: Request) -> Principal:
+    async def __call__(self, request: Request) -> Principal:
         """Return who asks.
 
         Raises:
             HTTPException: 401 without a key that is valid, 403 where it has not the scope.
         """
-        principal = _principal(request, request.app.state.agent.store)
+        store: Store = request.app.state.agent.store
+        principal = await store.read(_principal, request, store)
         if self.scope not in principal.scopes:
             raise HTTPException(403, f"expected a key with the scope {self.scope}, got one without it; use another key")
         return principal
 
 
-def require(scope: Scope) -> Callable[[Request], Principal]:
+def require(scope: Scope) -> Callable[[Request], Awaitable[Principal]]:
     """Return the dependency that lets only keys with a scope pass."""
     return Requirement(scope)
 

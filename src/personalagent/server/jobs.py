@@ -52,6 +52,7 @@ class Worker:
         self._name = uuid4().hex
         self._work = asyncio.Event()
         self._is_stopping = False
+        self._drain_s = 0.0
         self._running: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
@@ -59,32 +60,35 @@ class Worker:
         self._work.set()
 
     async def run(self) -> None:
-        """Work until ``stop``."""
+        """Work until ``stop``; then let the jobs under way end, and leave to the database what does not end in time."""
         while not self._is_stopping:
             self._work.clear()
             free = self._concurrency - len(self._running)
+            if not free:
+                await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+                continue
             jobs: tuple[Job, ...] = ()
             try:
-                jobs = await asyncio.to_thread(self._agent.store.lease_jobs, self._name, free, self._lease_s) if free else ()
-                self._metrics.queue.set(await asyncio.to_thread(self._agent.store.queue_depth))
+                jobs = await asyncio.to_thread(self._agent.store.lease_jobs, self._name, free, self._lease_s)
             except PersonalAgentError as error:
                 _log.warning("the queue could not be read: %s", type(error).__name__)
             for job in jobs:
                 task = asyncio.create_task(self._do(job))
                 self._running.add(task)
                 task.add_done_callback(self._done)
-            if len(jobs) < free or not free:
+            if len(jobs) < free:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._work.wait(), self._poll_s)
-
-    async def stop(self, within_s: float) -> None:
-        """Take no more jobs, let those under way end, and leave to the database what does not end in time."""
-        self._is_stopping = True
-        self.wake()
         if self._running:
-            _, late = await asyncio.wait(self._running, timeout=within_s)
+            _, late = await asyncio.wait(self._running, timeout=self._drain_s)
             for task in late:
                 task.cancel()
+
+    def stop(self, within_s: float) -> None:
+        """Take no more jobs; ``run`` ends when those under way have ended, or after so many seconds."""
+        self._drain_s = within_s
+        self._is_stopping = True
+        self.wake()
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

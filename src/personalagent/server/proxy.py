@@ -70,7 +70,7 @@ class Proxy:
             payload = await self.payload(call, turn)
             sent = time.perf_counter()
             self.metrics.preparation.observe(sent - started)
-            response = await stack.enter_async_context(self.upstream.chat(payload))
+            response = await self._sent(stack, payload, turn)
             self.metrics.first_bytes.observe(time.perf_counter() - sent)
             if response.content_type == "text/event-stream":
                 held = stack.pop_all()  # the stream closes what it needs when it ends, or when its reader leaves
@@ -83,6 +83,18 @@ class Proxy:
                 raise failed(error) from None
             content = await self._finished(raw, call, turn)
             return Response(content, response.status, headers=passed_back(response), media_type="application/json")
+
+    async def _sent(self, stack: AsyncExitStack, payload: bytes, turn: OpenTurn | None) -> aiohttp.ClientResponse:
+        """Send a request on while the user's words are put on disk; there is an answer only to what is there."""
+        sending = asyncio.create_task(stack.enter_async_context(self.upstream.chat(payload)))
+        try:
+            if turn is not None:
+                await turn.kept()
+            return await sending
+        except BaseException:
+            sending.cancel()
+            await asyncio.wait({sending})
+            raise
 
     async def _finished(self, raw: bytes, call: ChatRequest, turn: OpenTurn | None) -> bytes:
         """Return a whole answer with what belongs into it, and keep it; the very bytes that came, where nothing does."""

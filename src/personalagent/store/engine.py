@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
-from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from personalagent.errors import ConfigError, PersonalAgentError, StoreError
 from personalagent.store.migrate import HEAD, current_revision, is_known, migrate
+from personalagent.store.writer import WAIT_S, Writer
 
-WAIT_S = 30.0
-"""How long a writer waits for another one."""
+_READERS = 32
+"""Connections that stay open; a few more open for a moment where as many read at once."""
 SCRUB_WAIT_S = 5.0
 """How long an erasure waits for readers of the old state."""
 _MIGRATION_LOCK = 0x70657273
@@ -55,10 +53,13 @@ class Database:
 
     def __init__(self, engine: Engine, file: Path | None) -> None:
         self._engine = engine
-        self._writer = engine.execution_options(is_writer=True)
-        self._threads = Lock()
-        self._processes = FileLock(f"{file}.lock", mode=0o600, thread_local=False) if file else None
+        self._writer = Writer(engine, file) if file else None
         self._shown = str(file) if file else engine.url.render_as_string(hide_password=True)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a read of a row is quicker than to have a thread do it: a file, with no server behind a network."""
+        return self._writer is not None
 
     @contextmanager
     def reading(self, tenant: str = EVERY_TENANT) -> Iterator[Connection]:
@@ -71,10 +72,9 @@ class Database:
     def writing(self, tenant: str = EVERY_TENANT) -> Iterator[Connection]:
         """Open a transaction that is on disk when the block ends, or never happened; on Postgres, on one tenant's users only.
 
-        On SQLite one connection writes at a time, over all threads and processes: versions before 3.51.3 can corrupt the
-        file where two connections write and checkpoint at once.
+        On SQLite one connection writes at a time, over all threads and processes; those that wait share a commit.
         """
-        with self._translated(), self._one_writer(), self._writer.begin() as connection:
+        with self._translated(), self._writer.transaction() if self._writer else self._engine.begin() as connection:
             _see(connection, tenant)
             yield connection
 
@@ -83,14 +83,14 @@ class Database:
 
         SQLite keeps the old pages in the write-ahead log until a checkpoint truncates it.
         """
-        if self._processes is None:
+        if self._writer is None:
             return True
-        with self._translated(), self._one_writer():
+        with self._translated(), self._alone():
             return self._truncate_log(SCRUB_WAIT_S)
 
     def damage(self) -> tuple[str, ...]:
         """Return what the database itself finds wrong with its file; empty where it cannot tell."""
-        if self._processes is None:
+        if self._writer is None:
             return ()
         with self.reading() as connection:
             rows = connection.execute(text("PRAGMA integrity_check")).scalars().all()
@@ -120,14 +120,14 @@ class Database:
 
     def close(self) -> None:
         """Close every connection; the last one to close checkpoints the write-ahead log."""
-        with self._translated(), self._one_writer():
+        with self._translated(), self._alone():
             self._engine.dispose()
 
     def set_up_file(self) -> None:
         """Switch SQLite to write-ahead logging and finish an erasure that a crash interrupted."""
-        if self._processes is None:
+        if self._writer is None:
             return
-        with self._translated(), self._one_writer():
+        with self._translated(), self._alone():
             connection = self._engine.raw_connection()
             try:
                 connection.cursor().execute("PRAGMA journal_mode=WAL")
@@ -147,31 +147,8 @@ class Database:
             connection.close()
         return row is not None and row[0] == 0
 
-    @contextmanager
-    def _one_writer(self) -> Iterator[None]:
-        if self._processes is None:
-            yield
-            return
-        deadline = time.monotonic() + WAIT_S
-        if not self._threads.acquire(timeout=WAIT_S):
-            raise self._busy()
-        try:
-            try:
-                self._processes.acquire(timeout=max(0.0, deadline - time.monotonic()), poll_interval=0.005)
-            except Timeout:
-                raise self._busy() from None
-            try:
-                yield
-            finally:
-                self._processes.release()
-        finally:
-            self._threads.release()
-
-    def _busy(self) -> StoreError:
-        return StoreError(
-            f"expected to write to {self._shown} within {WAIT_S:.0f} s, got no turn: another process is writing; "
-            "end it or try again"
-        )
+    def _alone(self) -> AbstractContextManager[None]:
+        return self._writer.alone() if self._writer else nullcontext()
 
     def _translated(self) -> AbstractContextManager[None]:
         return translated(self._shown)
@@ -251,7 +228,7 @@ def _private(file: Path) -> None:
 
 
 def _sqlite(url: URL) -> Engine:
-    engine = create_engine(url, hide_parameters=True)
+    engine = create_engine(url, hide_parameters=True, pool_size=_READERS)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:

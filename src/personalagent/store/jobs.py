@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, func, or_, select, update
 
 from personalagent.errors import UsageError
 from personalagent.store.records import InferenceState, Job, JobState
-from personalagent.store.rows import exists
+from personalagent.store.rows import insertion
 from personalagent.store.scope import Scope, scoped, split
 from personalagent.store.tables import jobs, turns
 
@@ -90,13 +90,11 @@ class Jobs(Scope):
 
 def enqueue(connection: Connection, kept: str, at: datetime) -> None:
     """Make sure that a user has a job; one that is dead lives again, for there is something new."""
-    if exists(connection, jobs, {"user_id": kept}):
-        revived = {"state": JobState.QUEUED.value, "attempts": 0, "run_after": at}
-        dead = and_(jobs.c.user_id == kept, jobs.c.state == JobState.DEAD.value)
-        connection.execute(update(jobs).where(dead).values(revived))
-        return
     row = {"user_id": kept, "state": JobState.QUEUED.value, "attempts": 0, "run_after": at, "enqueued_at": at}
-    connection.execute(insert(jobs).values(row))
+    revived = {name: row[name] for name in ("state", "attempts", "run_after")}
+    is_dead = jobs.c.state == JobState.DEAD.value
+    put = insertion(connection, jobs).values(row).on_conflict_do_update(index_elements=["user_id"], set_=revived, where=is_dead)
+    connection.execute(put)
 
 
 def _mine(job: Job) -> ColumnElement[bool]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, RowMapping, Table, and_, func, insert, null, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from personalagent.errors import Conflict, DataError, ProfileError, UsageError
 from personalagent.profile import OpKind, Profile, SlotOp, Source, fold
 from personalagent.store.erasure import Mask
 from personalagent.store.log import Logged, append_entries, read_version, renew
 from personalagent.store.records import InferenceState, StoredTurn
-from personalagent.store.tables import slot_operations, turns, users
+from personalagent.store.tables import sessions, slot_operations, turns, users
 
 MAX_ID = 200
 """Characters of a user's or a session's id."""
@@ -58,16 +58,14 @@ def exists(connection: Connection, table: Table, key: Mapping[str, Any]) -> bool
     return connection.execute(query).first() is not None
 
 
+def insertion(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Return an INSERT that may say what happens where the row is there already; both databases know it by the same words."""
+    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+
+
 def insert_once(connection: Connection, table: Table, key: Mapping[str, Any], **values: Any) -> None:
     """Insert a row unless there is one, even where another process inserts it at the same moment."""
-    if exists(connection, table, key):
-        return
-    try:
-        with connection.begin_nested():
-            connection.execute(insert(table).values(**key, **values))
-    except IntegrityError:
-        if not exists(connection, table, key):
-            raise
+    connection.execute(insertion(connection, table).values(**key, **values).on_conflict_do_nothing())
 
 
 def put(connection: Connection, table: Table, key: Mapping[str, Any], **values: Any) -> None:
@@ -84,8 +82,12 @@ def lock_user(connection: Connection, user_id: str) -> int:
     """
     last = connection.execute(select(users.c.last_said).where(users.c.user_id == user_id).with_for_update()).scalar()
     if last is None:
-        raise UsageError(f"expected a user who exists, got {user_id!r}; start a session first, or check the id")
+        raise _unknown(user_id)
     return int(last)
+
+
+def _unknown(user_id: str) -> UsageError:
+    return UsageError(f"expected a user who exists, got {user_id!r}; start a session first, or check the id")
 
 
 def ensure_user(connection: Connection, user_id: str, at: datetime) -> None:
@@ -93,19 +95,24 @@ def ensure_user(connection: Connection, user_id: str, at: datetime) -> None:
     insert_once(connection, users, {"user_id": user_id}, created_at=at, last_said=0)
 
 
-def turn_count(connection: Connection, user_id: str, session_id: str) -> int:
-    """Return how many turns a session has."""
-    query = select(func.count()).where(turns.c.user_id == user_id, turns.c.session_id == session_id)
-    return int(connection.execute(query).scalar_one())
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What a session is when something is said in it."""
+
+    is_started: bool
+    turns: int
+    earlier: int | None
+    """Index of the turn that the same message became when it was first sent; None for a new one."""
 
 
-def turn_of_message(connection: Connection, user_id: str, session_id: str, message_key: str) -> int | None:
-    """Return the index of the turn that a message became when it was first sent; None for a new one."""
-    query = select(turns.c.turn_index).where(
-        turns.c.user_id == user_id, turns.c.session_id == session_id, turns.c.message_key == message_key
-    )
-    found = connection.execute(query).scalar()
-    return None if found is None else int(found)
+def session_state(connection: Connection, user_id: str, session_id: str, message_key: str | None) -> SessionState:
+    """Read a session in one statement."""
+    in_session = and_(turns.c.user_id == user_id, turns.c.session_id == session_id)
+    started = select(1).where(sessions.c.user_id == user_id, sessions.c.session_id == session_id).exists()
+    count = select(func.count()).select_from(turns).where(in_session).scalar_subquery()
+    earlier = select(turns.c.turn_index).where(in_session, turns.c.message_key == message_key).limit(1).scalar_subquery()
+    row = connection.execute(select(started, count, null() if message_key is None else earlier)).one()
+    return SessionState(bool(row[0]), row[1], row[2])
 
 
 def refuse_other_version(connection: Connection, user_id: str, expected: int | None) -> None:
@@ -144,11 +151,20 @@ def undoing(log: Sequence[Logged], at: datetime) -> tuple[SlotOp, ...]:
     return tuple(operations)
 
 
-def next_said(connection: Connection, user_id: str) -> int:
-    """Give out the next place in what the user said."""
-    said = lock_user(connection, user_id) + 1
-    connection.execute(update(users).where(users.c.user_id == user_id).values(last_said=said))
-    return said
+def next_said(connection: Connection, user_id: str, *, created_at: datetime | None = None) -> int:
+    """Give out the next place in what the user said; other writers of this user wait until the transaction ends.
+
+    Args:
+        created_at: when a user who is not there yet is created; None if that is an error.
+    """
+    change = update(users).where(users.c.user_id == user_id).values(last_said=users.c.last_said + 1).returning(users.c.last_said)
+    said = connection.execute(change).scalar()
+    if said is None and created_at is not None:
+        ensure_user(connection, user_id, created_at)
+        said = connection.execute(change).scalar()
+    if said is None:
+        raise _unknown(user_id)
+    return int(said)
 
 
 def lock_turn(connection: Connection, user_id: str, session_id: str, turn_index: int) -> RowMapping:

@@ -6,10 +6,11 @@ foreign key and predicate on a user is one on the tenant too. ``Scope.of`` is th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Self
+from typing import Self, TypeVar
 
 from sqlalchemy import Connection
 
@@ -17,6 +18,7 @@ from personalagent.errors import UsageError
 from personalagent.store.engine import EVERY_TENANT, Database
 from personalagent.store.rows import MAX_ID, check_id
 
+T = TypeVar("T")
 DEFAULT_TENANT = "default"
 MAX_TENANT = 40
 _SEPARATOR = "\x1f"
@@ -43,6 +45,10 @@ class Scope:
         """
         check_tenant(tenant)
         return type(self)(self._database, self._clock, tenant)
+
+    async def read(self, query: Callable[..., T], *of: object) -> T:
+        """Do a short read from code that awaits: at once from a file, whose rows are in memory, and in a thread from a server."""
+        return query(*of) if self._database.is_local else await asyncio.to_thread(query, *of)
 
     def _reading(self) -> AbstractContextManager[Connection]:
         """Open a transaction that sees this tenant's users."""

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import and_, delete, insert, select, update
 
 from personalagent.errors import ProfileError, StoreError, UsageError
 from personalagent.profile import OpKind, Profile, ProfileDelta, SlotOp, Source
@@ -39,9 +39,8 @@ from personalagent.store.rows import (
     next_said,
     redact,
     refuse_other_version,
+    session_state,
     stored_turn,
-    turn_count,
-    turn_of_message,
     undoing,
 )
 from personalagent.store.scope import split, utc_now
@@ -152,23 +151,20 @@ class Store(Permissions, Jobs, Keys):
         user_id = self._of(user_id)
         check_text("utterance", utterance)
         with self._writing() as connection:
-            key = {"user_id": user_id, "session_id": session_id}
-            if starts_session:
-                ensure_user(connection, user_id, self._clock())
-            said = next_said(connection, user_id)
-            if (
-                starts_session
-            ):  # behind the user's lock: the row's foreign key shares it, and two sharers who both want it wait for ever
-                insert_once(connection, sessions, key, created_at=self._clock())
-            if not exists(connection, sessions, key):
-                raise UsageError(f"expected a session of {user_id!r}, got {session_id!r}; start it with start_session")
-            if message_key is not None and (earlier := turn_of_message(connection, message_key=message_key, **key)) is not None:
-                return earlier
-            turn_index = turn_count(connection, **key)
             now = self._clock()
+            # The user's row comes first: the session's foreign key shares it, and two sharers who both want it wait for ever.
+            said = next_said(connection, user_id, created_at=now if starts_session else None)
+            state = session_state(connection, user_id, session_id, message_key)
+            if state.earlier is not None:
+                return state.earlier
+            key = {"user_id": user_id, "session_id": session_id}
+            if not state.is_started and not starts_session:
+                raise UsageError(f"expected a session of {user_id!r}, got {session_id!r}; start it with start_session")
+            if not state.is_started:
+                insert_once(connection, sessions, key, created_at=now)
             row = {
                 **key,
-                "turn_index": turn_index,
+                "turn_index": state.turns,
                 "said": said,
                 "at": at or now,
                 "utterance": utterance,
@@ -181,7 +177,7 @@ class Store(Permissions, Jobs, Keys):
             connection.execute(insert(turns).values(row))
             if enqueue:
                 put_job(connection, user_id, now)
-        return turn_index
+        return state.turns
 
     def set_response(self, user_id: str, session_id: str, turn_index: int, response: str) -> None:
         """Keep what the agent answered, unless the turn was redacted meanwhile: the answer may repeat what was forgotten.
@@ -191,10 +187,10 @@ class Store(Permissions, Jobs, Keys):
         user_id = self._of(user_id)
         kept = response.replace("\0", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         with self._writing() as connection:
-            turn = lock_turn(connection, user_id, session_id, turn_index)
-            if not turn["redacted"]:
-                change = update(turns).where(turns.c.user_id == user_id, turns.c.said == turn["said"])
-                connection.execute(change.values(response=kept))
+            this = and_(turns.c.user_id == user_id, turns.c.session_id == session_id, turns.c.turn_index == turn_index)
+            change = update(turns).where(this, turns.c.redacted.is_(False)).values(response=kept)
+            if connection.execute(change).rowcount == 0:
+                lock_turn(connection, user_id, session_id, turn_index)  # it was redacted, or there is none
 
     def turns(self, user_id: str, session_id: str | None = None) -> tuple[StoredTurn, ...]:
         """Return a user's turns in the order in which they were said: all of them, or one session's."""
