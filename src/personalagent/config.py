@@ -6,10 +6,12 @@ The file is `config.toml` in the user's config directory, or wherever PERSONALAG
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, get_args
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -24,6 +26,27 @@ STANDARD_VARIABLES = {"openai_api_key": "OPENAI_API_KEY", "openai_base_url": "OP
 """Settings whose environment variable is the one every OpenAI client reads."""
 CONSENT_WORDS = ("ask", "all", "none")
 CONTEXT_TOKENS = 4096
+HIDDEN = "********"
+"""Stands for a secret wherever a setting is shown."""
+_SECRET_PARTS = (
+    re.compile(r"(://[^:/@]*:).*(?=@)"),
+    re.compile(r"(https?://)[^/@]+(?=@)"),
+    re.compile(r"([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&]+", re.IGNORECASE),
+)
+"""In a URL: a password, whatever names a caller of HTTP, and secrets among the parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the value of a setting came from."""
+
+    kind: Literal["default", "file", "environment", "flag"]
+    place: str | None = None
+    """The path of the TOML file, or the name of the environment variable; None for the other kinds."""
+
+    def __str__(self) -> str:
+        """Write it for people."""
+        return f"{'environment variable' if self.kind == 'environment' else self.kind}{f' {self.place}' if self.place else ''}"
 
 
 def _default_database() -> str:
@@ -130,23 +153,40 @@ class Settings(BaseModel):
 
         Raises ConfigError for an unknown key, an impossible value or a TOML file that cannot be read.
         """
+        return cls.load_with_origins(**flags)[0]
+
+    @classmethod
+    def load_with_origins(cls, **flags: object) -> tuple[Settings, Mapping[str, Origin]]:
+        """Return the settings of this process, and where each of them came from; raises what `load` raises."""
         given = {name: value for name, value in flags.items() if value is not None}
         _refuse_unknown(given, {name: name for name in cls.model_fields}, "argument")
-        layers = (
-            (_from_file(), "the TOML file"),
-            (_from_environment(os.environ), "the environment"),
-            (given, "the arguments"),
-        )
+        file = Origin("file", str(config_path()))
         values: dict[str, object] = {}
-        origins: dict[str, str] = {}
-        for layer, origin in layers:
-            values |= layer
-            origins |= dict.fromkeys(layer, origin)
+        origins = dict.fromkeys(cls.model_fields, Origin("default"))
+        for name, value in _from_file().items():
+            values[name], origins[name] = value, file
+        for name, text in _from_environment(os.environ).items():
+            values[name], origins[name] = text, Origin("environment", environment_variable(name))
+        for name, value in given.items():
+            values[name], origins[name] = value, Origin("flag")
         try:
-            return cls.model_validate(values)
+            return cls.model_validate(values), origins
         except ValidationError as error:
             problem = error.errors(include_url=False, include_context=False)[0]
         _refuse_value(problem["loc"], problem["msg"], values, origins)
+
+
+def shown(setting: str, value: object) -> object:
+    """Return the value of a setting as it may be seen: no key, no password of a URL."""
+    if value is None:
+        return None
+    if SecretStr in get_args(Settings.model_fields[setting].annotation):
+        return HIDDEN
+    if not isinstance(value, str):
+        return value
+    for part in _SECRET_PARTS:
+        value = part.sub(rf"\1{HIDDEN}", value)
+    return value
 
 
 def config_path() -> Path:
@@ -197,12 +237,11 @@ def _refuse_unknown(given: Mapping[str, object], known: Mapping[str, str], kind:
 
 
 def _refuse_value(
-    where: tuple[int | str, ...], reason: str, values: Mapping[str, object], origins: Mapping[str, str]
+    where: tuple[int | str, ...], reason: str, values: Mapping[str, object], origins: Mapping[str, Origin]
 ) -> NoReturn:
-    name = str(where[0]) if where else "settings"
-    got = "a value that is not shown" if name == "openai_api_key" else repr(values.get(name))
+    name = str(where[0])
     raise ConfigError(
         f"expected {name} to be valid ({reason.removeprefix('Value error, ')}), "
-        f"got {got} from {origins.get(name, 'the defaults')}; "
+        f"got {shown(name, values.get(name))!r} from the {origins[name]}; "
         f"correct it there ({environment_variable(name)} in the environment, {name} in {config_path()})"
     )
