@@ -36,6 +36,7 @@ HEAVY = {
     "fastapi": {"server"},
     "aiohttp": {"server"},
     "uvicorn": {"server"},
+    "limits": {"server"},
     "prometheus_client": {"server"},
     "mcp": {"server"},
     "ray": {"train"},

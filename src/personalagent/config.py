@@ -26,6 +26,8 @@ STANDARD_VARIABLES = {"openai_api_key": "OPENAI_API_KEY", "openai_base_url": "OP
 """Settings whose environment variable is the one every OpenAI client reads."""
 CONSENT_WORDS = ("ask", "all", "none")
 CONTEXT_TOKENS = 4096
+LIMIT_UNITS = ("second", "minute", "hour", "day", "month")
+NO_LIMIT = "none"
 HIDDEN = "********"
 """Stands for a secret wherever a setting is shown."""
 _SECRET_PARTS = (
@@ -124,6 +126,15 @@ class Settings(BaseModel):
     max_in_flight: int = Field(1_000, ge=1)
     """Requests that the server works on at once; more are answered with 503 and Retry-After."""
 
+    rate_limit: str | None = None
+    """Requests that the server takes with one key, e.g. `120/minute`, or `none`; a key may have its own. No limit when not set."""
+
+    quota: str | None = None
+    """Requests that one key has for a longer time, e.g. `10000/day`, or `none`; a key may have its own. No limit when not set."""
+
+    rate_limit_storage: str = Field("memory://", pattern="^[a-z+]+://")
+    """Where requests are counted: `memory://`, in each process on its own, or a storage that processes share, e.g. `redis://HOST:6379`."""
+
     drain_s: float = Field(30.0, gt=0)
     """How long the server lets answers finish when it is told to stop, in seconds."""
 
@@ -134,6 +145,11 @@ class Settings(BaseModel):
     @classmethod
     def _expand_home(cls, path: Path | None) -> Path | None:
         return path.expanduser() if path else None
+
+    @field_validator("rate_limit", "quota")
+    @classmethod
+    def _is_a_limit(cls, text: str | None) -> str | None:
+        return text if text is None else check_limit(text)
 
     @field_validator("consent", mode="before")
     @classmethod
@@ -174,6 +190,16 @@ class Settings(BaseModel):
         except ValidationError as error:
             problem = error.errors(include_url=False, include_context=False)[0]
         _refuse_value(problem["loc"], problem["msg"], values, origins)
+
+
+def check_limit(text: str) -> str:
+    """Return the text where it is a limit: requests in a unit of time, as in `120/minute`, or `none`.
+
+    Raises ValueError otherwise.
+    """
+    if text != NO_LIMIT and not re.fullmatch(rf"[1-9]\d{{0,8}}/({'|'.join(LIMIT_UNITS)})", text):
+        raise ValueError(f"should be NUMBER/UNIT with a unit of {', '.join(LIMIT_UNITS)}, e.g. 120/minute, or {NO_LIMIT}")
+    return text
 
 
 def shown(setting: str, value: object) -> object:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from hashlib import sha256
 from threading import Barrier, Thread
 
 import pytest
+from sqlalchemy import insert
 
 from personalagent.errors import Conflict, UsageError
 from personalagent.profile import Cardinality, OpKind, Polarity, ProfileDelta, SlotOp, Source
 from personalagent.store import DEFAULT_TENANT, Claim, KeyState, Store
 from personalagent.store.keys import ANSWERS_LIVE, CLAIM_LIVES
+from personalagent.store.migrate import migrate
+from personalagent.store.tables import api_keys
 from tests.strategies import NOON
 
 CITY, FOODS = "geography_environment.location.city", "consumption_lifestyle.diet.foods"
@@ -73,6 +77,31 @@ def test_a_key_ends_when_it_is_revoked_or_its_time_is_over(store: Store, clock: 
     assert store.find_key(other) is None and store.has_keys()
     with pytest.raises(UsageError, match="got 'pa_live_', which 2 keys have"):
         store.revoke_key("pa_live_")
+
+
+def test_a_key_may_have_limits_of_its_own(store: Store) -> None:
+    secret, _ = store.create_key(DEFAULT_TENANT, ["chat"], rate_limit="60/minute", quota="none")
+    found = store.find_key(secret)
+    assert found is not None and (found.rate_limit, found.quota) == ("60/minute", "none")
+    for wrong in ("", "often", "0/day"):
+        with pytest.raises(UsageError, match="expected a rate limit that can be kept"):
+            store.create_key(DEFAULT_TENANT, ["chat"], rate_limit=wrong)
+    assert len(store.list_keys()) == 1
+
+
+def test_a_key_of_an_older_version_has_no_limits_of_its_own(url: str) -> None:
+    secret = "pa_live_" + "x" * 43
+    row = {
+        "key_id": "old", "prefix": secret[:16], "secret_sha256": sha256(secret.encode()).hexdigest(), "tenant": DEFAULT_TENANT,
+        "name": "", "scopes": "chat", "created_at": NOON,
+    }  # fmt: skip
+    with Store.open(url) as store, store._database.writing() as connection:
+        migrate(connection, "base")
+        migrate(connection, "v0003")
+        connection.execute(insert(api_keys).values(row))
+    with Store.open(url) as store:
+        found = store.find_key(secret)
+        assert found is not None and (found.key_id, found.rate_limit, found.quota) == ("old", None, None)
 
 
 def test_the_last_use_is_written_once_a_minute(store: Store, clock: Clock) -> None:

@@ -21,6 +21,7 @@ from personalagent.server.jobs import Worker
 from personalagent.server.learning import Learner, UserLocks
 from personalagent.server.metrics import CONTENT_TYPE, Metrics
 from personalagent.server.openai_errors import OpenAIError, error_of
+from personalagent.server.rate_limits import RateLimits
 from personalagent.server.rest_profile import router as profile_router
 from personalagent.server.rest_sessions import router as sessions_router
 from personalagent.server.rest_user import router as user_router
@@ -37,7 +38,7 @@ def create_app(agent: PersonalAgent, *, worker: bool = True) -> FastAPI:
         worker: whether this process infers queued turns, too.
 
     Raises:
-        ConfigError: the responder is nothing that requests can be passed on to.
+        ConfigError: the responder is nothing that requests can be passed on to, or requests cannot be counted where the settings say.
     """
     settings, metrics, locks = agent.settings, Metrics(), UserLocks()
     upstream = Upstream(agent.responder, timeout_s=settings.timeout_s)
@@ -64,6 +65,7 @@ def create_app(agent: PersonalAgent, *, worker: bool = True) -> FastAPI:
     app.state.agent = agent
     app.state.is_draining = False
     app.state.metrics = metrics
+    app.state.rate_limits = RateLimits(settings)
     app.state.proxy = proxy.Proxy(agent, upstream, Learner(locks, background.wake), metrics)
     app.include_router(proxy.router)
     for router in (profile_router, sessions_router, user_router, events_router):

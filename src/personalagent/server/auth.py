@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
 
+from personalagent.server.rate_limits import RateLimits
 from personalagent.store import DEFAULT_TENANT, Store
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -39,6 +40,9 @@ class Principal:
     scopes: frozenset[Scope]
     user_id: str | None
     """The only user that the key speaks for; None for a service key, which names users itself."""
+    rate_limit: str | None = None
+    """The key's own, before the setting of that name."""
+    quota: str | None = None
 
 
 ROUTES: dict[tuple[str, str], Scope | None] = {
@@ -81,9 +85,14 @@ class Requirement:
         """Return who asks.
 
         Raises:
-            HTTPException: 401 without a key that is valid, 403 where it has not the scope.
+            HTTPException: 401 without a key that is valid, 403 where it has not the scope, 429 where it asks too often.
         """
         principal = _principal(request, request.app.state.agent.store)
+        limits: RateLimits = request.app.state.rate_limits
+        allowance = limits.spend(principal.key_id, rate=principal.rate_limit, quota=principal.quota)
+        request.state.rate_limit_headers = allowance.headers
+        if allowance.refusal is not None:
+            raise allowance.refusal
         if self.scope not in principal.scopes:
             raise HTTPException(403, f"expected a key with the scope {self.scope}, got one without it; use another key")
         return principal
@@ -120,7 +129,8 @@ def _principal(request: Request, store: Store) -> Principal:
             401, "expected a valid key as 'Authorization: Bearer pa_live_…', got none; ask the operator for one", _CHALLENGE
         )
     known = {scope.value: scope for scope in Scope}
-    return Principal(key.key_id, key.tenant, frozenset(known[name] for name in key.scopes if name in known), key.user_id)
+    scopes = frozenset(known[name] for name in key.scopes if name in known)
+    return Principal(key.key_id, key.tenant, scopes, key.user_id, key.rate_limit, key.quota)
 
 
 def _refuse_foreign_page(request: Request) -> None:

@@ -45,7 +45,9 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                told = MutableHeaders(scope=message)
+                told[REQUEST_ID] = request_id
+                told.update(scope.get("state", {}).get("rate_limit_headers", {}))
             await send(message)
 
         self._in_flight += 1
