@@ -37,6 +37,7 @@ HEAVY = {
     "aiohttp": {"server"},
     "uvicorn": {"server"},
     "limits": {"server"},
+    "opentelemetry": {"server"},
     "prometheus_client": {"server"},
     "mcp": {"server"},
     "ray": {"train"},

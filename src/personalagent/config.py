@@ -22,8 +22,12 @@ from personalagent.registry import did_you_mean
 APP = "personalagent"
 PREFIX = "PERSONALAGENT_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
-STANDARD_VARIABLES = {"openai_api_key": "OPENAI_API_KEY", "openai_base_url": "OPENAI_BASE_URL"}
-"""Settings whose environment variable is the one every OpenAI client reads."""
+STANDARD_VARIABLES = {
+    "openai_api_key": "OPENAI_API_KEY",
+    "openai_base_url": "OPENAI_BASE_URL",
+    "otel_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
+}
+"""Settings whose environment variable is the one that every OpenAI client, or every OpenTelemetry exporter, reads."""
 CONSENT_WORDS = ("ask", "all", "none")
 CONTEXT_TOKENS = 4096
 LIMIT_UNITS = ("second", "minute", "hour", "day", "month")
@@ -134,6 +138,9 @@ class Settings(BaseModel):
 
     rate_limit_storage: str = Field("memory://", pattern="^[a-z+]+://")
     """Where requests are counted: `memory://`, in each process on its own, or a storage that processes share, e.g. `redis://HOST:6379`."""
+
+    otel_endpoint: str | None = Field(None, min_length=1)
+    """The OpenTelemetry collector that the server sends spans to, over HTTP, e.g. `http://localhost:4318`; no tracing when not set."""
 
     drain_s: float = Field(30.0, gt=0)
     """How long the server lets answers finish when it is told to stop, in seconds."""

@@ -14,8 +14,21 @@ from personalagent.server.metrics import Metrics
 from personalagent.server.openai_errors import RETRY_AFTER_S, OpenAIError
 
 REQUEST_ID = "x-request-id"
+LEFT = 499
+"""The status of a request whose caller left before it was answered."""
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 ALWAYS_OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
 _READABLE = re.compile(r"[\w.:-]{1,128}")
+
+
+def route_of(scope: Scope) -> str:
+    """Return the template of the route that a request took: its path may name a user."""
+    return getattr(scope.get("route"), "path", "other")
+
+
+def method_of(scope: Scope) -> str:
+    """Return the method of a request; a caller may send any word as one."""
+    return scope["method"] if scope["method"] in _METHODS else "_OTHER"
 
 
 class Gate:
@@ -39,7 +52,7 @@ class Gate:
         headers = Headers(scope=scope)
         given = headers.get(REQUEST_ID, "")
         request_id = given if _READABLE.fullmatch(given) else uuid4().hex
-        status = 0
+        status = LEFT
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -56,11 +69,13 @@ class Gate:
             refusal = self._refusal(scope, headers)
             app = refusal.response() if refusal else self._app
             await app(scope, self._counted(receive), sending)
+        except Exception:
+            status = 500
+            raise
         finally:
             self._in_flight -= 1
             self._metrics.in_flight.set(self._in_flight)
-            route = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.requests.labels(route_of(scope), str(status)).inc()
 
     def _refusal(self, scope: Scope, headers: Headers) -> OpenAIError | None:
         if scope["path"] in ALWAYS_OPEN:
