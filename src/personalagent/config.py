@@ -142,6 +142,9 @@ class Settings(BaseModel):
     otel_endpoint: str | None = Field(None, min_length=1)
     """The OpenTelemetry collector that the server sends spans to, over HTTP, e.g. `http://localhost:4318`; no tracing when not set."""
 
+    log_format: Literal["text", "json"] = "text"
+    """What the server logs on standard error: what goes wrong as `text`, or as `json` that and every request, an object a line."""
+
     drain_s: float = Field(30.0, gt=0)
     """How long the server lets answers finish when it is told to stop, in seconds."""
 

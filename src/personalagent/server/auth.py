@@ -88,6 +88,7 @@ class Requirement:
             HTTPException: 401 without a key that is valid, 403 where it has not the scope, 429 where it asks too often.
         """
         principal = _principal(request, request.app.state.agent.store)
+        request.state.principal = principal
         limits: RateLimits = request.app.state.rate_limits
         allowance = limits.spend(principal.key_id, rate=principal.rate_limit, quota=principal.quota)
         request.state.rate_limit_headers = allowance.headers

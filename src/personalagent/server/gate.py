@@ -1,8 +1,9 @@
-"""What stands before every route: a request id, a longest body, a highest number of requests at once, and counting."""
+"""What stands before every route: a request id, a longest body, a highest number of requests at once, counting and a line in the log."""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from personalagent.server.metrics import Metrics
 from personalagent.server.openai_errors import RETRY_AFTER_S, OpenAIError
+from personalagent.server.request_log import log_request
 
 REQUEST_ID = "x-request-id"
 LEFT = 499
@@ -63,6 +65,7 @@ class Gate:
                 told.update(scope.get("state", {}).get("rate_limit_headers", {}))
             await send(message)
 
+        started = time.perf_counter()
         self._in_flight += 1
         self._metrics.in_flight.set(self._in_flight)
         try:
@@ -75,7 +78,13 @@ class Gate:
         finally:
             self._in_flight -= 1
             self._metrics.in_flight.set(self._in_flight)
-            self._metrics.requests.labels(route_of(scope), str(status)).inc()
+            route, principal = route_of(scope), scope.get("state", {}).get("principal")
+            self._metrics.requests.labels(route, str(status)).inc()
+            if scope["path"] not in ALWAYS_OPEN:
+                taken_s = time.perf_counter() - started
+                log_request(
+                    principal, request_id=request_id, method=method_of(scope), route=route, status=status, duration_s=taken_s
+                )
 
     def _refusal(self, scope: Scope, headers: Headers) -> OpenAIError | None:
         if scope["path"] in ALWAYS_OPEN:

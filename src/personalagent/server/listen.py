@@ -24,6 +24,7 @@ class DrainingServer(uvicorn.Server):
             host,
             port,
             access_log=False,
+            log_config=None,  # the program's own holds
             log_level="warning",
             server_header=False,
             timeout_graceful_shutdown=max(1, round(drain_s)),
