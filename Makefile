@@ -54,7 +54,7 @@ $(CORE): pyproject.toml | $(BIN)/python
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing PersonalAgent with its tests and training packages into $(VENV) (about 1 GB) ..."
-	@$(PIP) install -qq -e '.[dev,train,bench,pseudonyms,server,postgres]' -c constraints.txt
+	@$(PIP) install -qq -e '.[dev,train,bench,pseudonyms,server,postgres,otel]' -c constraints.txt
 	@touch $(CORE) $@
 
 $(VERL)/.verl: pyproject.toml constraints-verl.txt | $(BIN)/python

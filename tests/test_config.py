@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from personalagent.config import Settings, config_path, environment_variable
+from personalagent.config import Origin, Settings, config_path, environment_variable, shown
 from personalagent.errors import ConfigError
 
 
@@ -37,6 +37,54 @@ def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(toml: Pat
     settings = Settings.load(policy="flag", language=None)
     assert (settings.policy, settings.responder, settings.language) == ("flag", "environment", "file")
     assert settings.max_retries == 2
+
+
+def test_every_setting_knows_where_it_came_from(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toml.write_text('policy = "file"\nresponder = "file"\nlanguage = "file"\n', encoding="utf-8")
+    monkeypatch.setenv("PERSONALAGENT_POLICY", "environment")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    settings, origins = Settings.load_with_origins(policy="flag", responder=None)
+    assert list(origins) == list(Settings.model_fields) and settings.policy == "flag"
+    assert origins["policy"] == Origin("flag")
+    assert origins["responder"] == origins["language"] == Origin("file", str(toml))
+    assert origins["openai_api_key"] == Origin("environment", "OPENAI_API_KEY")
+    assert origins["timeout_s"] == Origin("default")
+    assert [str(origins[name]) for name in ("policy", "language", "openai_api_key", "timeout_s")] == [
+        "flag",
+        f"file {toml}",
+        "environment variable OPENAI_API_KEY",
+        "default",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "seen"),
+    [
+        ("database", "postgresql+psycopg://app:hunter2@db/agent", "postgresql+psycopg://app:********@db/agent"),
+        ("database", "postgresql://app:hun@ter/2@db:5432/agent", "postgresql://app:********@db:5432/agent"),
+        (
+            "database",
+            "postgresql://db/agent?user=app&password=hunter2&x=1",
+            "postgresql://db/agent?user=app&password=********&x=1",
+        ),
+        ("database", "sqlite:////home/me/agent.db", "sqlite:////home/me/agent.db"),
+        ("policy", "llama3.2:1b@http://localhost:11434/v1", "llama3.2:1b@http://localhost:11434/v1"),
+        ("policy", "m@https://hunter2@gateway/v1", "m@https://********@gateway/v1"),
+        ("openai_base_url", "https://me:hunter2@gateway:8443/v1", "https://********@gateway:8443/v1"),
+        ("openai_api_key", "hunter2", "********"),
+        ("openai_api_key", None, None),
+        ("timeout_s", 2.5, 2.5),
+    ],
+)
+def test_what_is_secret_in_a_setting_is_not_shown(setting: str, value: object, seen: object) -> None:
+    assert shown(setting, value) == seen
+
+
+def test_an_error_about_a_setting_does_not_show_its_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "ftp://me:hunter2@gateway/v1")
+    with pytest.raises(ConfigError, match="environment variable OPENAI_BASE_URL") as raised:
+        Settings.load()
+    assert "hunter2" not in str(raised.value)
 
 
 def test_an_unknown_environment_variable_is_refused_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch) -> None:

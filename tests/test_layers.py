@@ -36,6 +36,8 @@ HEAVY = {
     "fastapi": {"server"},
     "aiohttp": {"server"},
     "uvicorn": {"server"},
+    "limits": {"server"},
+    "opentelemetry": {"server"},
     "prometheus_client": {"server"},
     "mcp": {"server"},
     "ray": {"train"},

@@ -6,10 +6,12 @@ The file is `config.toml` in the user's config directory, or wherever PERSONALAG
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, get_args
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -20,10 +22,37 @@ from personalagent.registry import did_you_mean
 APP = "personalagent"
 PREFIX = "PERSONALAGENT_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
-STANDARD_VARIABLES = {"openai_api_key": "OPENAI_API_KEY", "openai_base_url": "OPENAI_BASE_URL"}
-"""Settings whose environment variable is the one every OpenAI client reads."""
+STANDARD_VARIABLES = {
+    "openai_api_key": "OPENAI_API_KEY",
+    "openai_base_url": "OPENAI_BASE_URL",
+    "otel_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
+}
+"""Settings whose environment variable is the one that every OpenAI client, or every OpenTelemetry exporter, reads."""
 CONSENT_WORDS = ("ask", "all", "none")
 CONTEXT_TOKENS = 4096
+LIMIT_UNITS = ("second", "minute", "hour", "day", "month")
+NO_LIMIT = "none"
+HIDDEN = "********"
+"""Stands for a secret wherever a setting is shown."""
+_SECRET_PARTS = (
+    re.compile(r"(://[^:/@]*:).*(?=@)"),
+    re.compile(r"(https?://)[^/@]+(?=@)"),
+    re.compile(r"([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&]+", re.IGNORECASE),
+)
+"""In a URL: a password, whatever names a caller of HTTP, and secrets among the parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the value of a setting came from."""
+
+    kind: Literal["default", "file", "environment", "flag"]
+    place: str | None = None
+    """The path of the TOML file, or the name of the environment variable; None for the other kinds."""
+
+    def __str__(self) -> str:
+        """Write it for people."""
+        return f"{'environment variable' if self.kind == 'environment' else self.kind}{f' {self.place}' if self.place else ''}"
 
 
 def _default_database() -> str:
@@ -101,6 +130,21 @@ class Settings(BaseModel):
     max_in_flight: int = Field(1_000, ge=1)
     """Requests that the server works on at once; more are answered with 503 and Retry-After."""
 
+    rate_limit: str | None = None
+    """Requests that the server takes with one key, e.g. `120/minute`, or `none`; a key may have its own. No limit when not set."""
+
+    quota: str | None = None
+    """Requests that one key has for a longer time, e.g. `10000/day`, or `none`; a key may have its own. No limit when not set."""
+
+    rate_limit_storage: str = Field("memory://", pattern="^[a-z+]+://")
+    """Where requests are counted: `memory://`, in each process on its own, or a storage that processes share, e.g. `redis://HOST:6379`."""
+
+    otel_endpoint: str | None = Field(None, min_length=1)
+    """The OpenTelemetry collector that the server sends spans to, over HTTP, e.g. `http://localhost:4318`; no tracing when not set."""
+
+    log_format: Literal["text", "json"] = "text"
+    """What the server logs on standard error: what goes wrong as `text`, or as `json` that and every request, an object a line."""
+
     drain_s: float = Field(30.0, gt=0)
     """How long the server lets answers finish when it is told to stop, in seconds."""
 
@@ -111,6 +155,11 @@ class Settings(BaseModel):
     @classmethod
     def _expand_home(cls, path: Path | None) -> Path | None:
         return path.expanduser() if path else None
+
+    @field_validator("rate_limit", "quota")
+    @classmethod
+    def _is_a_limit(cls, text: str | None) -> str | None:
+        return text if text is None else check_limit(text)
 
     @field_validator("consent", mode="before")
     @classmethod
@@ -130,23 +179,50 @@ class Settings(BaseModel):
 
         Raises ConfigError for an unknown key, an impossible value or a TOML file that cannot be read.
         """
+        return cls.load_with_origins(**flags)[0]
+
+    @classmethod
+    def load_with_origins(cls, **flags: object) -> tuple[Settings, Mapping[str, Origin]]:
+        """Return the settings of this process, and where each of them came from; raises what `load` raises."""
         given = {name: value for name, value in flags.items() if value is not None}
         _refuse_unknown(given, {name: name for name in cls.model_fields}, "argument")
-        layers = (
-            (_from_file(), "the TOML file"),
-            (_from_environment(os.environ), "the environment"),
-            (given, "the arguments"),
-        )
+        file = Origin("file", str(config_path()))
         values: dict[str, object] = {}
-        origins: dict[str, str] = {}
-        for layer, origin in layers:
-            values |= layer
-            origins |= dict.fromkeys(layer, origin)
+        origins = dict.fromkeys(cls.model_fields, Origin("default"))
+        for name, value in _from_file().items():
+            values[name], origins[name] = value, file
+        for name, text in _from_environment(os.environ).items():
+            values[name], origins[name] = text, Origin("environment", environment_variable(name))
+        for name, value in given.items():
+            values[name], origins[name] = value, Origin("flag")
         try:
-            return cls.model_validate(values)
+            return cls.model_validate(values), origins
         except ValidationError as error:
             problem = error.errors(include_url=False, include_context=False)[0]
         _refuse_value(problem["loc"], problem["msg"], values, origins)
+
+
+def check_limit(text: str) -> str:
+    """Return the text where it is a limit: requests in a unit of time, as in `120/minute`, or `none`.
+
+    Raises ValueError otherwise.
+    """
+    if text != NO_LIMIT and not re.fullmatch(rf"[1-9]\d{{0,8}}/({'|'.join(LIMIT_UNITS)})", text):
+        raise ValueError(f"should be NUMBER/UNIT with a unit of {', '.join(LIMIT_UNITS)}, e.g. 120/minute, or {NO_LIMIT}")
+    return text
+
+
+def shown(setting: str, value: object) -> object:
+    """Return the value of a setting as it may be seen: no key, no password of a URL."""
+    if value is None:
+        return None
+    if SecretStr in get_args(Settings.model_fields[setting].annotation):
+        return HIDDEN
+    if not isinstance(value, str):
+        return value
+    for part in _SECRET_PARTS:
+        value = part.sub(rf"\1{HIDDEN}", value)
+    return value
 
 
 def config_path() -> Path:
@@ -197,12 +273,11 @@ def _refuse_unknown(given: Mapping[str, object], known: Mapping[str, str], kind:
 
 
 def _refuse_value(
-    where: tuple[int | str, ...], reason: str, values: Mapping[str, object], origins: Mapping[str, str]
+    where: tuple[int | str, ...], reason: str, values: Mapping[str, object], origins: Mapping[str, Origin]
 ) -> NoReturn:
-    name = str(where[0]) if where else "settings"
-    got = "a value that is not shown" if name == "openai_api_key" else repr(values.get(name))
+    name = str(where[0])
     raise ConfigError(
         f"expected {name} to be valid ({reason.removeprefix('Value error, ')}), "
-        f"got {got} from {origins.get(name, 'the defaults')}; "
+        f"got {shown(name, values.get(name))!r} from the {origins[name]}; "
         f"correct it there ({environment_variable(name)} in the environment, {name} in {config_path()})"
     )

@@ -29,6 +29,14 @@ def test_a_secret_alone_is_on_standard_output(cli: Cli) -> None:
     assert made.out.strip().startswith("pa_live_") and len(made.out.split()) == 1 and "only its hash is kept" in made.err
 
 
+def test_a_key_is_given_limits_of_its_own(cli: Cli) -> None:
+    made = cli("keys", "create", "--rate-limit", "60/minute", "--quota", "5000/day", "--json")
+    assert (made.json["rate_limit"], made.json["quota"]) == ("60/minute", "5000/day")
+    assert "60/minute" in cli("keys", "list").out
+    wrong = cli("keys", "create", "--quota", "lots")
+    assert wrong.code == 2 and "got 'lots'" in wrong.err and "e.g. 120/minute" in wrong.err
+
+
 def test_a_wrong_scope_is_named(cli: Cli) -> None:
     made = cli("keys", "create", "--scope", "profile:reed")
     assert made.code == 2 and "got 'profile:reed'" in made.err and "profile:read" in made.err

@@ -42,6 +42,8 @@ class Endpoint:
 
     plan: Plan = field(default_factory=Plan)
     requests: list[bytes] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    """Of each request, as they were spelt."""
     address: str = ""
     left: threading.Event = field(default_factory=threading.Event)
     """Set when a caller left before its answer ended."""
@@ -56,6 +58,7 @@ class Endpoint:
         """Answer as planned."""
         raw = await request.read()
         self.requests.append(raw)
+        self.headers.append(dict(request.headers))
         plan = self.plan
         try:
             if plan.status != 200 or plan.raw is not None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from hashlib import sha256
 from threading import Barrier, Thread
 
 import pytest
+from sqlalchemy import insert
 
 from personalagent.errors import Conflict, UsageError
 from personalagent.profile import Cardinality, OpKind, Polarity, ProfileDelta, SlotOp, Source
 from personalagent.store import DEFAULT_TENANT, Claim, KeyState, Store
 from personalagent.store.keys import ANSWERS_LIVE, CLAIM_LIVES
+from personalagent.store.migrate import migrate
+from personalagent.store.tables import api_keys
 from tests.strategies import NOON
 
 CITY, FOODS = "geography_environment.location.city", "consumption_lifestyle.diet.foods"
@@ -59,6 +63,7 @@ def test_a_key_is_found_by_its_secret_alone(store: Store, clock: Clock) -> None:
     )
     for wrong in ("", "pa_live_", secret[:-1], secret + "x", secret.upper(), key.key_id, "\ud800"):
         assert store.find_key(wrong) is None
+    store.note_use(found)
     (listed,) = store.list_keys()
     assert listed.last_used_at == NOON and secret not in repr(listed)
 
@@ -75,12 +80,40 @@ def test_a_key_ends_when_it_is_revoked_or_its_time_is_over(store: Store, clock: 
         store.revoke_key("pa_live_")
 
 
-def test_the_last_use_is_written_once_a_minute(store: Store, clock: Clock) -> None:
+def test_a_key_may_have_limits_of_its_own(store: Store) -> None:
+    secret, _ = store.create_key(DEFAULT_TENANT, ["chat"], rate_limit="60/minute", quota="none")
+    found = store.find_key(secret)
+    assert found is not None and (found.rate_limit, found.quota) == ("60/minute", "none")
+    for wrong in ("", "often", "0/day"):
+        with pytest.raises(UsageError, match="expected a rate limit that can be kept"):
+            store.create_key(DEFAULT_TENANT, ["chat"], rate_limit=wrong)
+    assert len(store.list_keys()) == 1
+
+
+def test_a_key_of_an_older_version_has_no_limits_of_its_own(url: str) -> None:
+    secret = "pa_live_" + "x" * 43
+    row = {
+        "key_id": "old", "prefix": secret[:16], "secret_sha256": sha256(secret.encode()).hexdigest(), "tenant": DEFAULT_TENANT,
+        "name": "", "scopes": "chat", "created_at": NOON,
+    }  # fmt: skip
+    with Store.open(url) as store, store._database.writing() as connection:
+        migrate(connection, "base")
+        migrate(connection, "v0003")
+        connection.execute(insert(api_keys).values(row))
+    with Store.open(url) as store:
+        found = store.find_key(secret)
+        assert found is not None and (found.key_id, found.rate_limit, found.quota) == ("old", None, None)
+
+
+def test_the_last_use_is_due_once_a_minute(store: Store, clock: Clock) -> None:
     secret, _ = store.create_key(DEFAULT_TENANT, ["chat"])
     seen = []
     for seconds in (0, 59, 60, 61):
         clock.now = NOON + timedelta(seconds=seconds)
-        store.find_key(secret)
+        found = store.find_key(secret)
+        assert found is not None
+        if store.is_use_due(found):
+            store.note_use(found)
         seen.append(store.list_keys()[0].last_used_at)
     assert seen == [NOON, NOON, NOON + timedelta(seconds=60), NOON + timedelta(seconds=60)]
 

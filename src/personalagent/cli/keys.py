@@ -39,6 +39,13 @@ def create(
     user: Annotated[str | None, typer.Option(help="The only user that the key speaks for; a service key when left out.")] = None,
     tenant: Tenant = DEFAULT_TENANT,
     days: Annotated[int | None, typer.Option(min=1, help="For how long it is valid; without end when left out.")] = None,
+    rate_limit: Annotated[
+        str | None, typer.Option(metavar="LIMIT", help="Requests that it may make, e.g. 60/minute, or none; else the setting.")
+    ] = None,
+    quota: Annotated[
+        str | None,
+        typer.Option(metavar="LIMIT", help="Requests that it has for longer, e.g. 5000/day, or none; else the setting."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print its secret, this once; from the first key on no request goes without one."""
@@ -48,7 +55,9 @@ def create(
             raise UsageError(f"expected a scope ({', '.join(SCOPES)}), got {each!r}.{did_you_mean(each, SCOPES)}")
     expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
     with _store(context) as store:
-        secret, key = store.create_key(tenant, scopes, user_id=user, name=name, expires_at=expires_at)
+        secret, key = store.create_key(
+            tenant, scopes, user_id=user, name=name, expires_at=expires_at, rate_limit=rate_limit, quota=quota
+        )
     if as_json:
         emit({"secret": secret, **_shown(asdict(key))})
         return
@@ -64,7 +73,7 @@ def list_keys(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         emit(rows)
         return
-    columns = ("prefix", "name", "tenant", "user_id", "scopes", "expires_at", "last_used_at", "revoked_at")
+    columns = ("prefix", "name", "tenant", "user_id", "scopes", "rate_limit", "quota", "expires_at", "last_used_at", "revoked_at")
     table = plain_table(*columns)
     for row in rows:
         table.add_row(*(" ".join(row[column]) if column == "scopes" else str(row[column] or "") for column in columns))

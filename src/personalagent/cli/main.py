@@ -20,6 +20,7 @@ from personalagent.cli import (
     bench_publish,
     bench_suite,
     chat,
+    config,
     data,
     demo,
     from_store,
@@ -98,6 +99,7 @@ train.app.command()(train_episodes.episodes)
 app.add_typer(train.app, name="train")
 app.add_typer(keys.keys, name="keys")
 app.add_typer(keys.jobs, name="jobs")
+app.add_typer(config.app, name="config")
 app.command()(admin.verify)
 app.command()(admin.doctor)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from personalagent.config import Settings
 from personalagent.errors import ConfigError, EnvironmentProblem, UsageError
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_log = logging.getLogger(__name__)
 
 
 def serve(
@@ -25,17 +27,21 @@ def serve(
     ] = None,
 ) -> None:
     """Make any OpenAI client personal: a proxy for chat completions, and profiles over REST."""
-    asyncio.run(_serve(settings_of(context, learn_mode=learn_mode), host, port))
-
-
-async def _serve(settings: Settings, host: str, port: int) -> None:
+    settings = settings_of(context, learn_mode=learn_mode)
     try:
-        from personalagent.server.app import create_app
-        from personalagent.server.listen import DrainingServer
+        from personalagent.server.listen import run
     except ImportError as error:
         raise ConfigError(
             f"expected the packages of the server, got no {error.name}; pip install 'personalagent[server]'"
         ) from error
+    run(_serve(settings, host, port))
+
+
+async def _serve(settings: Settings, host: str, port: int) -> None:
+    from personalagent.server.app import create_app
+    from personalagent.server.listen import DrainingServer
+    from personalagent.server.request_log import configure_logging
+
     agent = PersonalAgent(settings)
     try:
         if host not in LOOPBACK and not await asyncio.to_thread(agent.store.has_keys):
@@ -43,12 +49,14 @@ async def _serve(settings: Settings, host: str, port: int) -> None:
                 f"expected a key before the server listens on {host!r}, got none; make one with `personalagent keys create`, "
                 "or leave --host out"
             )
+        configure_logging(settings.log_format)
+        listening = _log.info if settings.log_format == "json" else note
         server = DrainingServer(
             create_app(agent),
             host,
             port,
             drain_s=settings.drain_s,
-            on_listening=lambda address: note(f"listening: set a client's base URL to {address}/v1 (Ctrl-C ends)"),
+            on_listening=lambda address: listening(f"listening: set a client's base URL to {address}/v1 (Ctrl-C ends)"),
         )
         try:
             await server.serve()

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -14,7 +15,8 @@ from starlette.exceptions import HTTPException
 
 from personalagent import __version__
 from personalagent.agent import PersonalAgent
-from personalagent.errors import PersonalAgentError
+from personalagent.config import Settings, shown
+from personalagent.errors import ConfigError, PersonalAgentError
 from personalagent.server import proxy
 from personalagent.server.events import router as events_router
 from personalagent.server.gate import Gate
@@ -22,9 +24,11 @@ from personalagent.server.jobs import Worker
 from personalagent.server.learning import Learner, UserLocks
 from personalagent.server.metrics import CONTENT_TYPE, Metrics
 from personalagent.server.openai_errors import OpenAIError, error_of
+from personalagent.server.rate_limits import RateLimits
 from personalagent.server.rest_profile import router as profile_router
 from personalagent.server.rest_sessions import router as sessions_router
 from personalagent.server.rest_user import router as user_router
+from personalagent.server.tracing import Tracing
 from personalagent.server.upstream import Upstream
 
 _log = logging.getLogger(__name__)
@@ -38,10 +42,11 @@ def create_app(agent: PersonalAgent, *, worker: bool = True) -> FastAPI:
         worker: whether this process infers queued turns, too.
 
     Raises:
-        ConfigError: the responder is nothing that requests can be passed on to.
+        ConfigError: the responder is nothing that requests can be passed on to, or requests cannot be counted or traced as the settings say.
     """
-    settings, metrics, locks = agent.settings, Metrics(), UserLocks()
+    settings, metrics, locks, tracing = agent.settings, Metrics(), UserLocks(), _open_tracing(agent.settings)
     upstream = Upstream(agent.responder, timeout_s=settings.timeout_s)
+    agent = tracing.of(agent)
     background = Worker(agent, metrics, locks)
     learner = Learner(locks, background.wake)
 
@@ -57,6 +62,7 @@ def create_app(agent: PersonalAgent, *, worker: bool = True) -> FastAPI:
                 await working
             await learner.aclose()
             await upstream.aclose()
+            await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="PersonalAgent",
@@ -67,7 +73,8 @@ def create_app(agent: PersonalAgent, *, worker: bool = True) -> FastAPI:
     app.state.agent = agent
     app.state.is_draining = False
     app.state.metrics = metrics
-    app.state.proxy = proxy.Proxy(agent, upstream, learner, metrics)
+    app.state.rate_limits = RateLimits(settings)
+    app.state.proxy = proxy.Proxy(agent, upstream, learner, metrics, tracing)
     app.include_router(proxy.router)
     for router in (profile_router, sessions_router, user_router, events_router):
         app.include_router(router)
@@ -81,7 +88,27 @@ def create_app(agent: PersonalAgent, *, worker: bool = True) -> FastAPI:
         max_in_flight=settings.max_in_flight,
         is_draining=lambda: bool(app.state.is_draining),
     )
+    app.add_middleware(tracing.around)
     return app
+
+
+def _open_tracing(settings: Settings) -> Tracing:
+    endpoint = settings.otel_endpoint
+    if endpoint is None:
+        return Tracing()
+    if urlsplit(endpoint).scheme not in ("http", "https"):
+        raise ConfigError(
+            f"expected otel_endpoint to be the http:// or https:// address of a collector, e.g. http://localhost:4318, "
+            f"got {shown('otel_endpoint', endpoint)!r}; correct or unset OTEL_EXPORTER_OTLP_ENDPOINT"
+        )
+    try:
+        from personalagent.server.open_telemetry import OpenTelemetry
+    except ImportError as error:
+        raise ConfigError(
+            f"expected the packages for tracing, since otel_endpoint is set, got no {error.name}; "
+            "pip install 'personalagent[otel]', or unset OTEL_EXPORTER_OTLP_ENDPOINT"
+        ) from error
+    return OpenTelemetry(endpoint)
 
 
 def _add_operations(app: FastAPI) -> None:

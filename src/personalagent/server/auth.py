@@ -6,6 +6,7 @@ foreign origin. From then on no request goes without a key.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,7 +14,8 @@ from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
 
-from personalagent.store import DEFAULT_TENANT, Store
+from personalagent.server.rate_limits import RateLimits
+from personalagent.store import DEFAULT_TENANT, ApiKey, Store
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
@@ -39,6 +41,9 @@ class Principal:
     scopes: frozenset[Scope]
     user_id: str | None
     """The only user that the key speaks for; None for a service key, which names users itself."""
+    rate_limit: str | None = None
+    """The key's own, before the setting of that name."""
+    quota: str | None = None
 
 
 ROUTES: dict[tuple[str, str], Scope | None] = {
@@ -81,10 +86,18 @@ class Requirement:
         """Return who asks.
 
         Raises:
-            HTTPException: 401 without a key that is valid, 403 where it has not the scope.
+            HTTPException: 401 without a key that is valid, 403 where it has not the scope, 429 where it asks too often.
         """
         store: Store = request.app.state.agent.store
-        principal = await store.read(_principal, request, store)
+        principal, key = await store.read(_principal, request, store)
+        if key is not None and store.is_use_due(key):
+            await asyncio.to_thread(store.note_use, key)
+        request.state.principal = principal
+        limits: RateLimits = request.app.state.rate_limits
+        allowance = await limits.count(principal.key_id, rate=principal.rate_limit, quota=principal.quota)
+        request.state.rate_limit_headers = allowance.headers
+        if allowance.refusal is not None:
+            raise allowance.refusal
         if self.scope not in principal.scopes:
             raise HTTPException(403, f"expected a key with the scope {self.scope}, got one without it; use another key")
         return principal
@@ -106,22 +119,23 @@ def visible_user(principal: Principal, user_id: str) -> str:
     return user_id
 
 
-def _principal(request: Request, store: Store) -> Principal:
+def _principal(request: Request, store: Store) -> tuple[Principal, ApiKey | None]:
     given = request.headers.getlist("authorization")
     if not given and not store.has_keys():
         _refuse_foreign_page(request)
-        return Principal(None, DEFAULT_TENANT, frozenset(Scope), None)
+        return Principal(None, DEFAULT_TENANT, frozenset(Scope), None), None
     kind, _, secret = given[0].partition(" ") if len(given) == 1 else ("", "", "")
     key = store.find_key(secret.strip()) if kind.casefold() == "bearer" else None
     if key is None:
         if not store.has_keys():  # clients must send something; where there are no keys it says nothing
             _refuse_foreign_page(request)
-            return Principal(None, DEFAULT_TENANT, frozenset(Scope), None)
+            return Principal(None, DEFAULT_TENANT, frozenset(Scope), None), None
         raise HTTPException(
             401, "expected a valid key as 'Authorization: Bearer pa_live_…', got none; ask the operator for one", _CHALLENGE
         )
     known = {scope.value: scope for scope in Scope}
-    return Principal(key.key_id, key.tenant, frozenset(known[name] for name in key.scopes if name in known), key.user_id)
+    scopes = frozenset(known[name] for name in key.scopes if name in known)
+    return Principal(key.key_id, key.tenant, scopes, key.user_id, key.rate_limit, key.quota), key
 
 
 def _refuse_foreign_page(request: Request) -> None:

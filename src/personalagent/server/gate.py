@@ -1,8 +1,9 @@
-"""What stands before every route: a request id, a longest body, a highest number of requests at once, and counting."""
+"""What stands before every route: a request id, a longest body, a highest number of requests at once, counting and a line in the log."""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from uuid import uuid4
 
@@ -12,10 +13,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from personalagent.server.metrics import Metrics
 from personalagent.server.openai_errors import RETRY_AFTER_S, OpenAIError
+from personalagent.server.request_log import log_request
 
 REQUEST_ID = "x-request-id"
+LEFT = 499
+"""The status of a request whose caller left before it was answered."""
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 ALWAYS_OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
 _READABLE = re.compile(r"[\w.:-]{1,128}")
+
+
+def route_of(scope: Scope) -> str:
+    """Return the template of the route that a request took: its path may name a user."""
+    return getattr(scope.get("route"), "path", "other")
+
+
+def method_of(scope: Scope) -> str:
+    """Return the method of a request; a caller may send any word as one."""
+    return scope["method"] if scope["method"] in _METHODS else "_OTHER"
 
 
 class Gate:
@@ -39,26 +54,37 @@ class Gate:
         headers = Headers(scope=scope)
         given = headers.get(REQUEST_ID, "")
         request_id = given if _READABLE.fullmatch(given) else uuid4().hex
-        status = 0
+        status = LEFT
 
         async def sending(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                told = MutableHeaders(scope=message)
+                told[REQUEST_ID] = request_id
+                told.update(scope.get("state", {}).get("rate_limit_headers", {}))
             await send(message)
 
+        started = time.perf_counter()
         self._in_flight += 1
         self._metrics.in_flight.set(self._in_flight)
         try:
             refusal = self._refusal(scope, headers)
             app = refusal.response() if refusal else self._app
             await app(scope, self._counted(receive), sending)
+        except Exception:
+            status = 500
+            raise
         finally:
             self._in_flight -= 1
             self._metrics.in_flight.set(self._in_flight)
-            route = getattr(scope.get("route"), "path", "other")
+            route, principal = route_of(scope), scope.get("state", {}).get("principal")
             self._metrics.requests.labels(route, str(status)).inc()
+            if scope["path"] not in ALWAYS_OPEN:
+                taken_s = time.perf_counter() - started
+                log_request(
+                    principal, request_id=request_id, method=method_of(scope), route=route, status=status, duration_s=taken_s
+                )
 
     def _refusal(self, scope: Scope, headers: Headers) -> OpenAIError | None:
         if scope["path"] in ALWAYS_OPEN:

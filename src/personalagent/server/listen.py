@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import FrameType
+from typing import Any, TypeVar
 
 import uvicorn
 from fastapi import FastAPI
 
+T = TypeVar("T")
 OnListening = Callable[[str], None]
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a server's coroutine on the event loop that uvicorn prefers: uvloop's, where it is installed."""
+    with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:
+        return runner.run(work)
 
 
 class DrainingServer(uvicorn.Server):
@@ -24,6 +33,7 @@ class DrainingServer(uvicorn.Server):
             host,
             port,
             access_log=False,
+            log_config=None,  # the program's own holds
             log_level="warning",
             server_header=False,
             timeout_graceful_shutdown=max(1, round(drain_s)),

@@ -45,7 +45,8 @@ def error_of(error: Exception) -> OpenAIError:
     if isinstance(error, OpenAIError):
         return error
     if isinstance(error, HTTPException):
-        return OpenAIError(error.status_code, str(error.detail), retry_after=(error.headers or {}).get("Retry-After"))
+        code, retry_after = getattr(error, "code", None), (error.headers or {}).get("Retry-After")
+        return OpenAIError(error.status_code, str(error.detail), code=code, retry_after=retry_after)
     if isinstance(error, UsageError):
         return OpenAIError(400, str(error))
     if isinstance(error, LLMTimeout):

@@ -129,6 +129,6 @@ class ProblemRoute(APIRoute):
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
-    for status in (401, 403, 404, 409, 412, 422, 503)
+    for status in (401, 403, 404, 409, 412, 422, 429, 503)
 }
 """The problems that the routes answer with, for their documentation."""

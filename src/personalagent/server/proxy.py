@@ -27,6 +27,7 @@ from personalagent.server.metrics import Metrics
 from personalagent.server.openai_errors import OpenAIError
 from personalagent.server.personalise import with_preferences
 from personalagent.server.sse import Streamed, relay
+from personalagent.server.tracing import ModelSpan, Tracing
 from personalagent.server.upstream import Upstream, failed, passed_back
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ class Proxy:
     upstream: Upstream
     learner: Learner
     metrics: Metrics
+    tracing: Tracing
 
     async def open_turn(self, call: ChatRequest, request: Request, principal: Principal) -> OpenTurn | None:
         """Return the turn that a request is; None where it is to go through untouched."""
@@ -70,23 +72,26 @@ class Proxy:
             payload = await self.payload(call, turn)
             sent = time.perf_counter()
             self.metrics.preparation.observe(sent - started)
-            response = await self._sent(stack, payload, turn)
+            span = stack.enter_context(self.tracing.model_call(await self.upstream.target(call.body)))
+            response = await self._sent(stack, payload, span, turn)
             self.metrics.first_bytes.observe(time.perf_counter() - sent)
             if response.content_type == "text/event-stream":
                 held = stack.pop_all()  # the stream closes what it needs when it ends, or when its reader leaves
-                frames = self._frames(response, call, turn, held)
+                frames = self._frames(response, call, turn, held, span)
                 headers = {**passed_back(response), "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
                 return HeldStream(frames, held, headers=headers, media_type="text/event-stream")
             try:
                 raw = await response.read()
             except (aiohttp.ClientError, TimeoutError) as error:
                 raise failed(error) from None
-            content = await self._finished(raw, call, turn)
+            content = await self._finished(raw, call, turn, span)
             return Response(content, response.status, headers=passed_back(response), media_type="application/json")
 
-    async def _sent(self, stack: AsyncExitStack, payload: bytes, turn: OpenTurn | None) -> aiohttp.ClientResponse:
+    async def _sent(
+        self, stack: AsyncExitStack, payload: bytes, span: ModelSpan, turn: OpenTurn | None
+    ) -> aiohttp.ClientResponse:
         """Send a request on while the user's words are put on disk; there is an answer only to what is there."""
-        sending = asyncio.create_task(stack.enter_async_context(self.upstream.chat(payload)))
+        sending = asyncio.create_task(stack.enter_async_context(self.upstream.chat(payload, span.headers)))
         try:
             if turn is not None:
                 await turn.kept()
@@ -96,9 +101,10 @@ class Proxy:
             await asyncio.wait({sending})
             raise
 
-    async def _finished(self, raw: bytes, call: ChatRequest, turn: OpenTurn | None) -> bytes:
+    async def _finished(self, raw: bytes, call: ChatRequest, turn: OpenTurn | None, span: ModelSpan) -> bytes:
         """Return a whole answer with what belongs into it, and keep it; the very bytes that came, where nothing does."""
         completion = _completion(raw)
+        span.answered(completion)
         if turn is None:
             return raw
         choice = completion["choices"][0]
@@ -117,14 +123,16 @@ class Proxy:
         return json.dumps(completion, ensure_ascii=False).encode("utf-8", "surrogatepass") if is_changed else raw
 
     async def _frames(
-        self, response: aiohttp.ClientResponse, call: ChatRequest, turn: OpenTurn | None, held: AsyncExitStack
+        self, response: aiohttp.ClientResponse, call: ChatRequest, turn: OpenTurn | None, held: AsyncExitStack, span: ModelSpan
     ) -> AsyncIterator[bytes]:
         async def question() -> str | None:
             return await turn.question(self.agent.settings.question_wait_s) if turn else None
 
         async def end(streamed: Streamed) -> dict[str, Any] | None:
+            span.answered(streamed.completion)
             if not streamed.is_complete:
                 self.metrics.broken_streams.inc()
+                span.failed("upstream_cut")
             if turn is None:
                 return None
             await turn.end(streamed.text if streamed.is_complete and streamed.text else None)

@@ -30,6 +30,9 @@ class Streamed:
     pieces: list[str] = field(default_factory=list)
     finish_reason: str | None = None
     has_tool_calls: bool = False
+    model: str | None = None
+    usage: Chunk | None = None
+    """Tokens, where the model counts them in a stream."""
     is_complete: bool = False
     """Whether the model ended its answer itself."""
 
@@ -37,6 +40,11 @@ class Streamed:
     def text(self) -> str:
         """Return the answer's text."""
         return "".join(self.pieces)
+
+    @property
+    def completion(self) -> Chunk:
+        """Return what the answer would have been without a stream, but for its words."""
+        return {"model": self.model, "usage": self.usage, "choices": [{"finish_reason": self.finish_reason}]}
 
     @property
     def takes_question(self) -> bool:
@@ -67,6 +75,7 @@ async def relay(response: aiohttp.ClientResponse, question: Question | None, end
                 continue
             if chunk.get("error"):
                 yield event
+                await end(streamed)
                 yield DONE
                 return
             last = chunk
@@ -120,6 +129,7 @@ def _first_choice(chunk: Chunk) -> Chunk:
 
 
 def _note(chunk: Chunk, streamed: Streamed) -> None:
+    streamed.model, streamed.usage = chunk.get("model") or streamed.model, chunk.get("usage") or streamed.usage
     choice = _first_choice(chunk)
     delta = choice.get("delta")
     if isinstance(delta, dict):

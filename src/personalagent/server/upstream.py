@@ -16,6 +16,7 @@ from personalagent.llm.embedded import without_control_tokens
 from personalagent.llm.openai import CONNECT_TIMEOUT_S, Endpoint, OpenAICompatibleLLM
 from personalagent.server.chat_request import EXTENSION, Body
 from personalagent.server.openai_errors import OpenAIError
+from personalagent.server.tracing import Target, target_of
 
 MAX_ERROR_BYTES = 1_000_000
 PASSED_BACK = ("openai-", "x-ratelimit-", "retry-after")
@@ -48,24 +49,27 @@ class Upstream:
             self._endpoint = await asyncio.to_thread(self._responder.endpoint)
         return self._endpoint
 
+    async def target(self, body: Body) -> Target:
+        """Return the model that a request goes to."""
+        endpoint = await self.endpoint()
+        return target_of(endpoint, _model_of(body, endpoint))
+
     async def adapted(self, body: Body) -> Body:
         """Return a request as the endpoint needs it: the alias becomes the model, and the embedded server gets its adapter scales."""
         endpoint = await self.endpoint()
-        adapted = dict(body)
-        if body.get("model") in (None, EXTENSION) or endpoint.is_embedded:
-            adapted["model"] = endpoint.model
+        adapted = {**body, "model": _model_of(body, endpoint)}
         if endpoint.is_embedded:
             adapted["messages"] = [_without_control_tokens(message) for message in body["messages"]]
         return adapted | dict(endpoint.extra_body)
 
     @asynccontextmanager
-    async def chat(self, payload: bytes) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a chat completion request and hold the answer open; leaving the block cuts it off.
+    async def chat(self, payload: bytes, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a chat completion request, with these headers besides its own, and hold the answer open; leaving the block cuts it off.
 
         Raises:
             OpenAIError: the endpoint cannot be reached, or answered with an error.
         """
-        response = await self._request("POST", "/chat/completions", payload)
+        response = await self._request("POST", "/chat/completions", payload, headers)
         try:
             if response.status >= 300:
                 raise await _refusal(response)
@@ -76,7 +80,7 @@ class Upstream:
     async def models(self) -> list[dict[str, Any]]:
         """Return the endpoint's models as it lists them; none where it lists nothing readable."""
         try:
-            response = await self._request("GET", "/models", None)
+            response = await self._request("GET", "/models", None, {})
             async with response:
                 listed = await response.json(content_type=None)
         except (OpenAIError, aiohttp.ClientError, TimeoutError, ValueError):
@@ -84,13 +88,13 @@ class Upstream:
         data = listed.get("data") if isinstance(listed, dict) else None
         return [each for each in data or [] if isinstance(each, dict) and isinstance(each.get("id"), str)]
 
-    async def _request(self, method: str, path: str, payload: bytes | None) -> aiohttp.ClientResponse:
+    async def _request(self, method: str, path: str, payload: bytes | None, more: Mapping[str, str]) -> aiohttp.ClientResponse:
         endpoint = await self.endpoint()
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=_CONNECTIONS), timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar()
             )
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        headers = {**more, "Content-Type": "application/json", "Accept-Encoding": "identity"}
         if endpoint.api_key:
             headers["Authorization"] = f"Bearer {endpoint.api_key}"
         try:
@@ -100,6 +104,11 @@ class Upstream:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             failure = failed(error)
         raise failure
+
+
+def _model_of(body: Body, endpoint: Endpoint) -> object:
+    named = body.get("model")
+    return endpoint.model if named in (None, EXTENSION) or endpoint.is_embedded else named
 
 
 def failed(error: Exception) -> OpenAIError:

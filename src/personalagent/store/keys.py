@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from hashlib import sha256
 from hmac import compare_digest
@@ -12,6 +13,7 @@ from uuid import uuid4
 from sqlalchemy import RowMapping, and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from personalagent.config import NO_LIMIT, check_limit
 from personalagent.errors import UsageError
 from personalagent.store.records import ApiKey, Claim, KeyState
 from personalagent.store.rows import check_id
@@ -39,13 +41,16 @@ class Keys(Scope):
         user_id: str | None = None,
         name: str = "",
         expires_at: datetime | None = None,
+        rate_limit: str | None = None,
+        quota: str | None = None,
     ) -> tuple[str, ApiKey]:
         """Make a key; return its secret, which is shown this once and kept nowhere, and what is kept.
 
         Raises:
-            UsageError: no scope, or a tenant or user that cannot be.
+            UsageError: no scope, or a tenant, user or limit that cannot be.
         """
         check_tenant(tenant)
+        _check_limits(rate_limit=rate_limit, quota=quota)
         if not scopes:
             raise UsageError("expected at least one scope, got none; name what the key may do")
         if user_id is not None:
@@ -65,18 +70,10 @@ class Keys(Scope):
             expires_at=expires_at,
             last_used_at=None,
             revoked_at=None,
+            rate_limit=rate_limit,
+            quota=quota,
         )
-        row = {
-            "key_id": key.key_id,
-            "tenant": tenant,
-            "scopes": " ".join(key.scopes),
-            "user_id": user_id,
-            "name": name,
-            "prefix": key.prefix,
-            "secret_sha256": _hash(secret),
-            "created_at": key.created_at,
-            "expires_at": expires_at,
-        }
+        row = {**asdict(key), "scopes": " ".join(key.scopes), "secret_sha256": _hash(secret)}
         with self._database.writing() as connection:
             connection.execute(insert(api_keys).values(row))
         return secret, key
@@ -91,10 +88,16 @@ class Keys(Scope):
         row = next((row for row in rows if compare_digest(row["secret_sha256"], wanted)), None)
         if row is None or row["revoked_at"] is not None or (row["expires_at"] is not None and row["expires_at"] <= now):
             return None
-        if row["last_used_at"] is None or now - row["last_used_at"] >= USED_EVERY:
-            with self._database.writing() as connection:
-                connection.execute(update(api_keys).where(api_keys.c.key_id == row["key_id"]).values(last_used_at=now))
         return _api_key(row)
+
+    def is_use_due(self, key: ApiKey) -> bool:
+        """Tell whether the key's use should be noted: at most once a minute."""
+        return key.last_used_at is None or self._clock() - key.last_used_at >= USED_EVERY
+
+    def note_use(self, key: ApiKey) -> None:
+        """Keep that the key was used now."""
+        with self._database.writing() as connection:
+            connection.execute(update(api_keys).where(api_keys.c.key_id == key.key_id).values(last_used_at=self._clock()))
 
     def list_keys(self) -> tuple[ApiKey, ...]:
         """Return all keys, revoked ones included, oldest first."""
@@ -162,6 +165,14 @@ def _hash(secret: str) -> str:
     return sha256(secret.encode()).hexdigest()
 
 
+def _check_limits(**limits: str | None) -> None:
+    for name, text in limits.items():
+        try:
+            check_limit(NO_LIMIT if text is None else text)
+        except ValueError as error:
+            raise UsageError(f"expected a {name.replace('_', ' ')} that can be kept, got {text!r}: it {error}") from None
+
+
 def _api_key(row: RowMapping) -> ApiKey:
-    names = ("key_id", "tenant", "user_id", "name", "prefix", "created_at", "expires_at", "last_used_at", "revoked_at")
-    return ApiKey(scopes=tuple(row["scopes"].split()), **{name: row[name] for name in names})
+    values = {each.name: row[each.name] for each in fields(ApiKey)}
+    return ApiKey(**{**values, "scopes": tuple(row["scopes"].split())})

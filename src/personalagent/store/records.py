@@ -134,6 +134,10 @@ class ApiKey:
     last_used_at: datetime | None
     """To the minute."""
     revoked_at: datetime | None
+    rate_limit: str | None = None
+    """Requests in a unit of time, e.g. ``60/minute``, or ``none``; None where the server's own setting holds."""
+    quota: str | None = None
+    """The same for a longer time."""
 
 
 class KeyState(StrEnum):

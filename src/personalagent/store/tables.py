@@ -177,6 +177,8 @@ api_keys = Table(
     Column("expires_at", UtcTime),
     Column("last_used_at", UtcTime),
     Column("revoked_at", UtcTime),
+    Column("rate_limit", String(40)),
+    Column("quota", String(40)),
     Index(None, "prefix"),
 )
 
