@@ -30,6 +30,7 @@ from personalagent.server.rest_sessions import router as sessions_router
 from personalagent.server.rest_user import router as user_router
 from personalagent.server.tracing import Tracing
 from personalagent.server.upstream import Upstream
+from personalagent.shortlist import shortlist_of
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ def create_app(agent: PersonalAgent, *, worker: bool = True) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(shortlist_of, agent.schema)  # now, and not while the first request waits for it
         working = asyncio.create_task(background.run()) if worker else None
         try:
             yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import Callable, Coroutine
 from types import FrameType
@@ -11,6 +12,8 @@ from typing import Any, TypeVar
 import uvicorn
 from fastapi import FastAPI
 
+KEEP_ALIVE_S = 75
+"""How long an idle connection stays: longer than load balancers keep theirs, so that none of them sends into a closed one."""
 T = TypeVar("T")
 OnListening = Callable[[str], None]
 
@@ -36,6 +39,7 @@ class DrainingServer(uvicorn.Server):
             log_config=None,  # the program's own holds
             log_level="warning",
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, round(drain_s)),
         )
         super().__init__(config)
@@ -46,6 +50,8 @@ class DrainingServer(uvicorn.Server):
         """Listen, and say where."""
         await super().startup(sockets)
         if self.started:
+            gc.collect()
+            gc.freeze()  # what is loaded by now stays: looking through it again and again stops every answer for 0.1 s
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._on_listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
