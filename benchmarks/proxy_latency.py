@@ -1,6 +1,6 @@
 """What the proxy adds to a chat completion, and whether it holds many streams: measured on this machine, with nothing to set up.
 
-    python benchmarks/proxy_latency.py --json results/server/1/latency.json
+    python benchmarks/proxy_latency.py --json results/server.json
 
 Three processes: a model's endpoint that begins every answer after 200 ms, `personalagent serve` on an empty SQLite file before it, and
 the load. Requests go out at fixed times, answered earlier ones or not, each with one of 50 users and new words; blocks of seconds
