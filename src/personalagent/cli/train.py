@@ -36,6 +36,15 @@ Aloe = Annotated[
     typer.Option(help="ALOE's datasets folder or conversations.jsonl: its training profiles' replies join the corpus's."),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --output.")]
+Rank = Annotated[int, typer.Option(min=1, help="Rank of the LoRA.")]
+Alpha = Annotated[int, typer.Option(min=1, help="Its scale is alpha / rank.")]
+FirstLayer = Annotated[int, typer.Option(min=0, help="Layers below carry no adapter.")]
+WarmupSteps = Annotated[int, typer.Option(min=0, help="Steps until the peak.")]
+Schedule = Annotated[Literal["cosine", "constant"], typer.Option(help="cosine to zero, or constant, e.g. before another stage.")]
+MaxSteps = Annotated[int, typer.Option(help="Stop after so many steps; -1 for no limit.")]
+MaxLength = Annotated[int, typer.Option(min=1, help="Tokens; longer examples are left out and counted.")]
+SaveSteps = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
+Threads = Annotated[int, typer.Option(min=0, help="Torch threads; 0 for torch's own choice.")]
 
 
 @contextmanager
@@ -63,22 +72,20 @@ def sft(
     in3: Annotated[Path | None, typer.Option(help="IN3's train.jsonl or its folder: its requests join the corpus's own.")] = None,
     resume: Resume = False,
     model: Model = None,
-    rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA.")] = 12,
-    alpha: Annotated[int, typer.Option(min=1, help="Its scale is alpha / rank.")] = 24,
+    rank: Rank = 12,
+    alpha: Alpha = 24,
     noise: Annotated[float, typer.Option(min=0, help="NEFTune's alpha: noise on the embeddings; 0 for none.")] = 5.0,
-    first_layer: Annotated[int, typer.Option(min=0, help="Layers below carry no adapter.")] = 4,
+    first_layer: FirstLayer = 4,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 4e-4,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 16,
-    warmup_steps: Annotated[int, typer.Option(min=0, help="Steps until the peak.")] = 20,
-    schedule: Annotated[
-        Literal["cosine", "constant"], typer.Option(help="cosine to zero, or constant before another stage.")
-    ] = "cosine",
+    warmup_steps: WarmupSteps = 20,
+    schedule: Schedule = "cosine",
     epochs: Annotated[float, typer.Option(help="Times through the examples.")] = 1.0,
-    max_steps: Annotated[int, typer.Option(help="Stop after so many steps; -1 for no limit.")] = -1,
-    max_length: Annotated[int, typer.Option(min=1, help="Tokens; longer examples are left out and counted.")] = 512,
+    max_steps: MaxSteps = -1,
+    max_length: MaxLength = 512,
     seed: Annotated[int, typer.Option(help="Of the examples and of the run.")] = 0,
-    save_steps: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
-    threads: Annotated[int, typer.Option(min=0, help="Torch threads; 0 for torch's own choice.")] = 0,
+    save_steps: SaveSteps = 100,
+    threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a LoRA for both tasks of the policy, or for replies, with checkpoints and a manifest."""
@@ -153,10 +160,10 @@ def grpo(
     batch_size: Annotated[int, typer.Option(min=1, help="Episodes a step.")] = 8,
     group_size: Annotated[int, typer.Option(min=2, help="Rollouts of an episode.")] = 6,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-5,
-    warmup_steps: Annotated[int, typer.Option(min=0, help="Steps until the peak.")] = 5,
-    schedule: Annotated[Literal["constant", "cosine"], typer.Option(help="constant, or cosine to zero.")] = "constant",
+    warmup_steps: WarmupSteps = 5,
+    schedule: Schedule = "constant",
     epochs: Annotated[float, typer.Option(help="Times through the episodes.")] = 1.0,
-    max_steps: Annotated[int, typer.Option(help="Stop after so many steps; -1 for no limit.")] = -1,
+    max_steps: MaxSteps = -1,
     kl_coef: Annotated[float, typer.Option(min=0, help="Weight of the KL to the adapter that the run began with.")] = 0.01,
     clip_eps: Annotated[float, typer.Option(min=0, help="How far the ratio of probabilities may go from 1.")] = 0.2,
     temperature: Annotated[float, typer.Option(min=0.01, help="Of the rollouts.")] = 1.0,
@@ -166,8 +173,8 @@ def grpo(
     max_completion_tokens: Annotated[int, typer.Option(min=1, help="Tokens of one turn's output.")] = 128,
     micro_batch_size: Annotated[int, typer.Option(min=1, help="Rows in one pass, at most.")] = 16,
     seed: Annotated[int, typer.Option(help="Of the order of the episodes and of the rollouts.")] = 0,
-    save_steps: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 20,
-    threads: Annotated[int, typer.Option(min=0, help="Torch threads; 0 for torch's own choice.")] = 0,
+    save_steps: SaveSteps = 20,
+    threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
     """Train an adapter further by multi-turn GRPO, with checkpoints, a line a step and a manifest."""

@@ -23,6 +23,7 @@ from personalagent.bench.manifest import file_sha256, prompt_hashes
 from personalagent.errors import UsageError
 from personalagent.train.optimizer import MasterAdamW
 from personalagent.train.replies import PreferenceExample
+from personalagent.train.settings import AdapterSettings
 from personalagent.train.sft import (
     END,
     chat_text,
@@ -37,33 +38,19 @@ from personalagent.train.sft import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class DPOSettings:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DPOSettings(AdapterSettings):
     """Hyper-parameters of one run, as they are on a processor."""
 
-    rank: int = 12
-    alpha: int = 24
-    first_layer: int = 4
-    """Layers below carry no adapter, so that the file stays under 12 MB."""
     beta: float = 0.1
     """How dear it is to leave the reference; the paper gives none, this is TRL's."""
     learning_rate: float = 5e-5
     batch_size: int = 8
-    """Pairs a step."""
     micro_batch_size: int = 2
     """Pairs in one pass, at most: two replies each."""
     warmup_steps: int = 10
-    schedule: str = "cosine"
-    """``cosine`` to zero, or ``constant``."""
-    epochs: float = 1.0
-    max_steps: int = -1
-    """Stop after this many steps whatever the epochs; -1 for no limit."""
-    max_length: int = 1024
-    """Tokens of prompt and reply; pairs with a longer one are left out and counted."""
-    seed: int = 0
     save_steps: int = 50
-    threads: int = 0
-    """Torch threads; 0 for torch's own choice."""
+    max_length: int = 1024
 
 
 PAPER = replace(DPOSettings(), learning_rate=5e-6, batch_size=32, micro_batch_size=8, epochs=1.0)

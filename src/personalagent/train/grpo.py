@@ -34,6 +34,7 @@ from personalagent.schema import ProfileSchema
 from personalagent.train.episode import Episode, State, Step, Trajectory, observe, short_enough, start, step
 from personalagent.train.optimizer import MasterAdamW
 from personalagent.train.rewards import FORMAT_SHARE, Rewarder, RewardJudge, RewardName, Score, parse_weights
+from personalagent.train.settings import RunSettings
 from personalagent.train.sft import (
     chat_text,
     circumstances,
@@ -44,8 +45,8 @@ from personalagent.train.sft import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class GRPOSettings:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GRPOSettings(RunSettings):
     """Hyper-parameters of one run. What the paper gives: 32 dialogues a step, G = 6, one epoch, equal turn weights."""
 
     reward: RewardName = "rubric"
@@ -57,10 +58,6 @@ class GRPOSettings:
     """The paper's 5e-6 is for all weights; a LoRA takes more."""
     warmup_steps: int = 5
     schedule: str = "constant"
-    """``constant``, or ``cosine`` to zero."""
-    epochs: float = 1.0
-    max_steps: int = -1
-    """Stop after this many steps whatever the epochs; -1 for no limit."""
     kl_coef: float = 0.01
     """Weight of the KL to the adapter that the run began with; 0 for none, which also saves its forward pass."""
     clip_eps: float = 0.2
@@ -74,10 +71,7 @@ class GRPOSettings:
     max_completion_tokens: int = 128
     micro_batch_size: int = 16
     """Rows in one forward and backward pass, at most."""
-    seed: int = 0
     save_steps: int = 20
-    threads: int = 0
-    """Torch threads; 0 for torch's own choice."""
 
 
 @dataclass(slots=True)

@@ -30,36 +30,24 @@ from personalagent.llm.embedded import without_control_tokens
 from personalagent.train.optimizer import MasterAdamW
 from personalagent.train.replies import PreferenceExample
 from personalagent.train.samples import PolicyExample
+from personalagent.train.settings import AdapterSettings
 
 END = "<|im_end|>"
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-@dataclass(frozen=True, slots=True)
-class SFTSettings:
-    """Hyper-parameters of one run."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SFTSettings(AdapterSettings):
+    """Hyper-parameters of one run; ``constant`` is for a stage that another one follows."""
 
-    rank: int = 12
-    alpha: int = 24
     noise: float = 5.0
     """NEFTune's alpha: uniform noise on the embeddings of the prompt, against learning this little text by heart; 0 for none.
     Dropout in the LoRA costs half as much time again."""
-    first_layer: int = 4
-    """Layers below carry no adapter: their backward pass is saved and the file stays under 12 MB."""
     learning_rate: float = 4e-4
     batch_size: int = 16
     warmup_steps: int = 20
-    schedule: str = "cosine"
-    """``cosine`` to zero, or ``constant`` for a stage that another one follows."""
-    epochs: float = 1.0
-    max_steps: int = -1
-    """Stop after this many steps whatever the epochs; -1 for no limit."""
-    max_length: int = 512
-    """Tokens; longer examples are left out and counted."""
-    seed: int = 0
     save_steps: int = 100
-    threads: int = 0
-    """Torch threads; 0 for torch's own choice."""
+    max_length: int = 512
 
 
 REPLY = SFTSettings(noise=0.0, learning_rate=1e-4, batch_size=8, max_length=1024)
