@@ -13,6 +13,7 @@ from personalagent.bench.suite_numbers import load_suite, suite_numbers
 from personalagent.errors import DataError
 
 INFER = "infer"
+SERVER = "server"
 
 
 def load_run(path: Path) -> Mapping[str, Any]:
@@ -93,14 +94,28 @@ def _history(summary: Mapping[str, Any]) -> str:
     return " / ".join(_number(costs.get(turns), 0) for turns in ("10", "100", "1000"))
 
 
+def server_table(report: Mapping[str, Any]) -> str:
+    """Return what ``benchmarks/proxy_latency.py`` measured as a Markdown table, in milliseconds."""
+    latency, streams = report["latency"], report["streams"]
+    rows = [
+        f"| {name} | {latency[key]['p50_ms']:.1f} | {latency[key]['p95_ms']:.1f} | {latency[key]['p99_ms']:.1f} |"
+        for name, key in (("the endpoint itself", "endpoint"), ("through the server", "server"), ("**added**", "added"))
+    ]
+    begun = f"{1000 * streams['first_event_p50_s']:.0f} | | {1000 * streams['first_event_p99_s']:.0f}"
+    held = f"| {streams['streams']} streams at once, {streams['complete']} complete: first event after | {begun} |"
+    return "\n".join(["| ms | p50 | p95 | p99 |", "|---|---|---|---|", *rows, held])
+
+
 def readme_tables(results: Path) -> dict[str, str]:
-    """Return every table of the README by its name: ``infer`` from ``infer-*.json``, and one for each folder with runs in it.
+    """Return every table of the README by its name: ``infer`` from ``infer-*.json``, ``server`` from ``server.json``, and one for each
+    folder with runs in it.
 
     Raises:
         DataError: a file or folder is no run.
         UsageError: runs in one folder were not made alike.
     """
     tables = {INFER: infer_table([load_run(path) for path in sorted(results.glob(f"{INFER}-*.json"))])}
+    tables[SERVER] = server_table(json.loads((results / f"{SERVER}.json").read_text("utf-8")))
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
         runs = sorted(manifest.parent for manifest in folder.glob(f"*/{MANIFEST}"))
         tables[folder.name] = readme_table(suite_numbers(load_suite(runs)))
