@@ -124,6 +124,9 @@ class Settings(BaseModel):
     trusted_user_header: str | None = Field(None, min_length=1)
     """A header in which a trusted chat UI names the user to the server, e.g. `X-OpenWebUI-User-Id`; read with service keys only."""
 
+    memobase_layer: bool = True
+    """Whether the server also answers Memobase's clients, at `/api/v1`."""
+
     max_body_bytes: int = Field(10_000_000, ge=1)
     """The longest request that the server reads; a longer one is answered with 413."""
 

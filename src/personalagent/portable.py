@@ -18,6 +18,7 @@ FORMAT = "personalagent.profile/1"
 def export_document(store: Store, user_id: str, *, at: datetime) -> dict[str, object]:
     """Return everything that is kept about a user: the log, which ``import`` reads, and what was said, asked and allowed."""
     trained_on = store.training_consent(user_id)
+    account = store.account(user_id)
     return {
         "format": FORMAT,
         "user_id": user_id,
@@ -40,6 +41,7 @@ def export_document(store: Store, user_id: str, *, at: datetime) -> dict[str, ob
         ],
         "consents": store.consents(user_id),
         "training_consent_at": trained_on and trained_on.isoformat(),
+        "data": account and account.data,
     }
 
 

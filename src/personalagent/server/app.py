@@ -22,6 +22,10 @@ from personalagent.server.events import router as events_router
 from personalagent.server.gate import Gate
 from personalagent.server.jobs import Worker
 from personalagent.server.learning import Learner, UserLocks
+from personalagent.server.memobase_learning import Flusher
+from personalagent.server.memobase_profile import router as memobase_profile_router
+from personalagent.server.memobase_refused import refused_router
+from personalagent.server.memobase_users import router as memobase_users_router
 from personalagent.server.metrics import CONTENT_TYPE, Metrics
 from personalagent.server.openai_errors import OpenAIError, error_of
 from personalagent.server.rate_limits import RateLimits
@@ -77,9 +81,8 @@ def create_app(agent: PersonalAgent, *, worker: bool = True) -> FastAPI:
     app.state.metrics = metrics
     app.state.rate_limits = RateLimits(settings)
     app.state.proxy = proxy.Proxy(agent, upstream, learner, metrics, tracing)
-    app.include_router(proxy.router)
-    for router in (profile_router, sessions_router, user_router, events_router):
-        app.include_router(router)
+    app.state.flusher = Flusher(locks, background.wake)
+    _add_routes(app, memobase=settings.memobase_layer)
     _add_operations(app)
     for kind in (OpenAIError, HTTPException, RequestValidationError, PersonalAgentError, Exception):
         app.add_exception_handler(kind, _answer_error)
@@ -92,6 +95,14 @@ def create_app(agent: PersonalAgent, *, worker: bool = True) -> FastAPI:
     )
     app.add_middleware(tracing.around)
     return app
+
+
+def _add_routes(app: FastAPI, *, memobase: bool) -> None:
+    for router in (proxy.router, profile_router, sessions_router, user_router, events_router):
+        app.include_router(router)
+    if memobase:
+        for router in (memobase_users_router, memobase_profile_router, refused_router()):
+            app.include_router(router)
 
 
 def _open_tracing(settings: Settings) -> Tracing:

@@ -6,6 +6,7 @@ from personalagent.store.codec import dump_operations, dump_profile, parse_opera
 from personalagent.store.log import Logged
 from personalagent.store.records import (
     EVERY_SLOT,
+    Account,
     ApiKey,
     AskState,
     Claim,
@@ -25,6 +26,7 @@ from personalagent.store.verify import VerifyReport
 __all__ = [
     "DEFAULT_TENANT",
     "EVERY_SLOT",
+    "Account",
     "ApiKey",
     "AskState",
     "Claim",

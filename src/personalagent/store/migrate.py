@@ -9,7 +9,7 @@ from sqlalchemy import Connection, column, inspect, select, table
 
 from personalagent.errors import StoreError
 
-HEAD = "v0004"
+HEAD = "v0005"
 """The newest revision in ``migrations/versions``."""
 VERSION_TABLE = "personalagent_version"
 MIGRATIONS = Path(__file__).parent / "migrations"

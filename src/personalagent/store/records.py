@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from personalagent.profile import Profile, SlotOp
 
@@ -28,6 +29,15 @@ class AskState(StrEnum):
     DECLINED = "declined"
     UNANSWERED = "unanswered"
     """The user went on with something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user, without what is known about them."""
+
+    created_at: datetime
+    data: dict[str, Any] | None
+    """The application's own, in JSON."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from sqlalchemy import and_, delete, insert, select, update
 
 from personalagent.errors import ProfileError, StoreError, UsageError
 from personalagent.profile import OpKind, Profile, ProfileDelta, SlotOp, Source
+from personalagent.store.accounts import Accounts, mask_data
 from personalagent.store.engine import open_database
 from personalagent.store.erasure import ERASED, Mask, without
 from personalagent.store.jobs import Jobs
@@ -48,7 +49,7 @@ from personalagent.store.tables import api_keys, idempotency_keys, sessions, tur
 from personalagent.store.verify import VerifyReport, verify_user
 
 
-class Store(Permissions, Jobs, Keys):
+class Store(Accounts, Permissions, Jobs, Keys):
     """One open database, for one tenant. Methods may be called from any thread; each is one transaction, on disk when it returns."""
 
     @classmethod
@@ -320,6 +321,7 @@ class Store(Permissions, Jobs, Keys):
             replace_log(connection, user_id, rest)
             write_snapshot(connection, user_id, snapshot_of(rest))
             redacted = redact(connection, user_id, erasure.places, mask)
+            mask_data(connection, user_id, mask)
         also_in = sorted({entry.operation.path for entry in rest if mask.finds(entry.operation.value)})
         return Forgotten(len(erasure.erased), redacted, tuple(also_in), self._database.scrub())
 

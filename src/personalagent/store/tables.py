@@ -67,6 +67,7 @@ users = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("last_said", Integer, nullable=False),
     Column("training_consent_at", UtcTime),
+    Column("data", Text),
 )
 
 sessions = Table(
