@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from personalagent.llm.base import Completion, TokenLogprob
 from personalagent.parsing import SOMETHING, Fact, ParsedFacts, ParseOutcome, parse_compact
 
-NEW_AT_LEAST = 0.93
+NEW_AT_LEAST = 0.97
 """Probability from which the trained policy's "there is something new" is believed; chosen on the dev split (docs/decisions/0002)."""
 
 

@@ -31,25 +31,25 @@ def test_it_shows_what_each_turn_taught_then_two_replies_then_the_profile(
     cli: Cli, script: Callable[..., None], schema: ProfileSchema
 ) -> None:
     turns = [turn["user"] for session in DIALOGUE["sessions"] for turn in session["turns"]]
-    evening = facts("education_learning.learning.pace_schedule | add | neutral | eight to nine | from eight in the evening")
-    replies = [evening if "from eight in the evening" in said else NO_FACTS for said in turns]
-    requests = [NO_FACTS, "learning.pace_schedule", NO_FACTS, "work.benefits_required"]
+    amazon = facts("digital_behavior.online.shopping_platforms | add | avoid | Amazon | not be from Amazon")
+    replies = [amazon if "not be from Amazon" in said else NO_FACTS for said in turns]
+    requests = [NO_FACTS, "online.shopping_platforms", NO_FACTS, "screen.genres"]
     script("policy", *replies, *requests)
-    script("responder", "One chapter an evening.", "Ask about the pension.")
+    script("responder", "An art shop near you.", "A film.")
     result = cli("demo")
     assert result.code == 0, result.err
     for shown in (
-        "“from eight in the evening”",
-        "One chapter an evening.",
-        "used: learning.pace_schedule: eight to nine",
+        "“not be from Amazon”",
+        "An art shop near you.",
+        "used: online.shopping_platforms: Amazon (avoid)",
         "decision: answer\n",
         "decision: answer and ask",
-        "question: " + question_for(schema.slot("work.benefits_required")),
+        "question: " + question_for(schema.slot("screen.genres")),
         "The profile",
     ):
         assert shown in result.out
     script("policy", *replies, *requests)
-    script("responder", "One chapter an evening.", "Ask about the pension.")
+    script("responder", "An art shop near you.", "A film.")
     objects = cli("demo", "--json").lines
     assert len(objects) == len(turns) + 3
     assert [each["decision"] for each in objects if "decision" in each] == ["answer", "answer_and_ask"]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from personalagent.config import Settings
 from personalagent.dialogue import Message
 from personalagent.errors import ConfigError, LLMRefused, ModelLoadError, ModelMissingError
 from personalagent.llm.base import FinishReason, open_llm
-from personalagent.llm.embedded import EmbeddedLLM, find_adapter, without_control_tokens
+from personalagent.llm.embedded import RESPONDER_SAMPLING, EmbeddedLLM, find_adapter, without_control_tokens
 from personalagent.llm.models import KNOWN, find_model
 
 MODEL = "qwen2.5-coder-0.5b-instruct"
@@ -100,7 +101,9 @@ async def test_the_adapter_speaks_for_the_policy_only(weights: Path, random_adap
     policy, responder = open_llm("embedded", "policy", settings), open_llm("embedded", "responder", settings)
     assert isinstance(policy, EmbeddedLLM) and isinstance(responder, EmbeddedLLM)
     assert (policy.adapter, responder.adapter) == (random_adapter, None)
-    expected = (await bare.complete(ASKED, max_tokens=8, seed=1)).text
+    plain = EmbeddedLLM(weights, threads=1, sampling=RESPONDER_SAMPLING)
+    expected = (await plain.complete(ASKED, max_tokens=8, seed=1)).text
+    await plain.aclose()
     by_policy, by_responder = [], []
     for _ in range(2):
         by_policy.append((await policy.complete(ASKED, max_tokens=8, seed=1)).text)
@@ -110,6 +113,19 @@ async def test_the_adapter_speaks_for_the_policy_only(weights: Path, random_adap
     assert policy._base_url == responder._base_url != bare._base_url
     await policy.aclose()
     assert (await responder.complete(ASKED, max_tokens=8, seed=1)).text == expected
+    await responder.aclose()
+
+
+@pytest.mark.model
+async def test_the_responder_does_not_repeat_itself_until_it_may_write_no_more(weights: Path, bare: EmbeddedLLM) -> None:
+    responder = open_llm("embedded", "responder", Settings(models_dir=weights.parent, adapter="none", embedded_threads=1))
+    assert isinstance(responder, EmbeddedLLM)
+
+    async def most_repeated(llm: EmbeddedLLM) -> int:
+        words = (await llm.complete([Message("user", "Teach me how to paint a rough sea.")], max_tokens=250)).text.split()
+        return max(Counter(zip(*(words[start:] for start in range(6)), strict=False)).values())
+
+    assert await most_repeated(responder) < await most_repeated(bare)
     await responder.aclose()
 
 

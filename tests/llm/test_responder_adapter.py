@@ -12,7 +12,7 @@ numpy = pytest.importorskip("numpy")
 from personalagent.config import Settings  # noqa: E402
 from personalagent.dialogue import Message  # noqa: E402
 from personalagent.llm.base import LLMRole, open_llm  # noqa: E402
-from personalagent.llm.embedded import EmbeddedLLM  # noqa: E402
+from personalagent.llm.embedded import RESPONDER_SAMPLING, EmbeddedLLM  # noqa: E402
 from tests.train.tiny import HIDDEN, LAYERS, write_tiny_model  # noqa: E402
 
 ASKED = [Message("user", "the thin tin in the inn")]
@@ -44,9 +44,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     return model, write_lora(folder / "policy.gguf", 1), write_lora(folder / "responder.gguf", 2)
 
 
-async def alone(model: Path, adapter: Path | None) -> str:
+async def alone(model: Path, adapter: Path | None, role: LLMRole) -> str:
     """Return what the model answers on a server that has this adapter only."""
-    llm = EmbeddedLLM(model, threads=1, adapter=adapter)
+    llm = EmbeddedLLM(model, threads=1, adapter=adapter, sampling=RESPONDER_SAMPLING if role == "responder" else None)
     try:
         return (await llm.complete(ASKED, max_tokens=12)).text
     finally:
@@ -60,7 +60,7 @@ async def test_each_role_speaks_through_its_own_adapter_on_one_server(files: tup
         embedded_model=str(model), adapter=str(policy_adapter), responder_adapter=str(responder_adapter), embedded_threads=1
     )
     adapters: dict[LLMRole, Path | None] = {"policy": policy_adapter, "responder": responder_adapter, "judge": None}
-    expected = {role: await alone(model, adapter) for role, adapter in adapters.items()}
+    expected = {role: await alone(model, adapter, role) for role, adapter in adapters.items()}
     assert len(set(expected.values())) == 3
     llms = {role: open_llm("embedded", role, settings) for role in adapters}
     for role in ("policy", "responder", "judge", "responder", "policy", "policy", "judge"):

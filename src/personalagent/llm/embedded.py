@@ -36,6 +36,9 @@ PARALLEL = 2
 """Requests that are decoded together; more wait their turn."""
 MAX_THREADS = 8
 """Models this small gain nothing from more."""
+RESPONDER_SAMPLING: Mapping[str, object] = {"repeat_penalty": 1.1, "repeat_last_n": 256}
+"""Without it models this small write the same list item until they may write no more. The penalty is the one that Qwen recommends; a policy,
+whose lines are meant to be alike, is not given it."""
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
@@ -63,6 +66,7 @@ def open_embedded(argument: str, role: LLMRole, settings: Settings) -> EmbeddedL
         context_tokens=settings.embedded_context_tokens,
         timeout_s=settings.timeout_s,
         max_retries=settings.max_retries,
+        sampling=RESPONDER_SAMPLING if role == "responder" else None,
     )
 
 
@@ -112,13 +116,14 @@ class EmbeddedLLM(OpenAICompatibleLLM):
         context_tokens: int = CONTEXT_TOKENS,
         timeout_s: float = 120.0,
         max_retries: int = 2,
+        sampling: Mapping[str, object] | None = None,
     ) -> None:
         adapters = tuple(sorted({path.resolve() for path in (*loaded, *([adapter] if adapter else ()))}))
         own = adapter.resolve() if adapter else None
         # The scales go with every request: llama.cpp reuses cached prompts of another scale when a request names none.
         scales = [{"id": number, "scale": float(path == own)} for number, path in enumerate(adapters)]
         lora = {"lora": scales} if scales else {}
-        super().__init__(model_name(model), timeout_s=timeout_s, max_retries=max_retries, extra_body=lora)
+        super().__init__(model_name(model), timeout_s=timeout_s, max_retries=max_retries, extra_body={**(sampling or {}), **lora})
         self._key = _ServerKey(model.resolve(), adapters, threads or _thread_count(), context_tokens)
         self._server: _Server | None = None
         self.adapter = adapter
