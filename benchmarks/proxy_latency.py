@@ -186,7 +186,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder, running(sys.executable, __file__, "--model") as (model, _):
         settings = {
-            "PERSONALAGENT_DATABASE": f"sqlite:///{folder}/agent.db",
+            "PERSONALAGENT_DATABASE_URL": f"sqlite:///{folder}/agent.db",
             "PERSONALAGENT_POLICY": f"{MODEL}@{model}",
             "PERSONALAGENT_RESPONDER": f"{MODEL}@{model}",
             "OPENAI_API_KEY": "none",

@@ -38,7 +38,7 @@ def policy(infer: str | Exception = NOTHING, needs: str | Exception = NO_NEEDS) 
 def agent_with(tmp_path: Path, policy: ScriptedLLM, responder: ScriptedLLM | None = None, **settings: object) -> PersonalAgent:
     database = f"sqlite:///{tmp_path / 'agent.db'}"
     return PersonalAgent(
-        Settings.load(database=database, **settings),
+        Settings.load(database_url=database, **settings),
         policy=policy,
         responder=responder or ScriptedLLM(lambda messages: "Try a curry."),
     )

@@ -32,7 +32,7 @@ class Clock:
 def asking(tmp_path: Path, infer: str = NOTHING, needs: str = NEEDS_FOODS, **settings: object) -> PersonalAgent:
     """Return an agent whose policy finds the same need in everything."""
     return PersonalAgent(
-        Settings.load(database=f"sqlite:///{tmp_path / 'agent.db'}", consent="all", **settings),
+        Settings.load(database_url=f"sqlite:///{tmp_path / 'agent.db'}", consent="all", **settings),
         policy=policy(infer=infer, needs=needs),
         responder=ScriptedLLM(lambda messages: f"About: {messages[-1].content}"),
         clock=Clock(),

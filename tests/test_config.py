@@ -25,7 +25,7 @@ def test_the_defaults_need_no_key_and_no_service() -> None:
     settings = Settings.load()
     assert (settings.policy, settings.responder) == ("embedded", "embedded")
     assert settings.embedded_model == "qwen2.5-coder-0.5b-instruct"
-    assert settings.database.startswith("sqlite:///") and settings.database.endswith("personalagent/personalagent.db")
+    assert settings.database_url.startswith("sqlite:///") and settings.database_url.endswith("personalagent/personalagent.db")
     assert settings.consent == ("ask",)
     assert settings.questions_per_session == 3
 
@@ -60,14 +60,14 @@ def test_every_setting_knows_where_it_came_from(toml: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("setting", "value", "seen"),
     [
-        ("database", "postgresql+psycopg://app:hunter2@db/agent", "postgresql+psycopg://app:********@db/agent"),
-        ("database", "postgresql://app:hun@ter/2@db:5432/agent", "postgresql://app:********@db:5432/agent"),
+        ("database_url", "postgresql+psycopg://app:hunter2@db/agent", "postgresql+psycopg://app:********@db/agent"),
+        ("database_url", "postgresql://app:hun@ter/2@db:5432/agent", "postgresql://app:********@db:5432/agent"),
         (
-            "database",
+            "database_url",
             "postgresql://db/agent?user=app&password=hunter2&x=1",
             "postgresql://db/agent?user=app&password=********&x=1",
         ),
-        ("database", "sqlite:////home/me/agent.db", "sqlite:////home/me/agent.db"),
+        ("database_url", "sqlite:////home/me/agent.db", "sqlite:////home/me/agent.db"),
         ("policy", "llama3.2:1b@http://localhost:11434/v1", "llama3.2:1b@http://localhost:11434/v1"),
         ("policy", "m@https://hunter2@gateway/v1", "m@https://********@gateway/v1"),
         ("openai_base_url", "https://me:hunter2@gateway:8443/v1", "https://********@gateway:8443/v1"),
@@ -100,8 +100,8 @@ def test_an_unknown_key_of_the_file_is_refused_with_the_nearest_name_and_the_pat
 
 
 def test_an_unknown_flag_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"argument 'databse'. Did you mean 'database'\?"):
-        Settings.load(databse="sqlite://")
+    with pytest.raises(ConfigError, match=r"argument 'databse_url'. Did you mean 'database_url'\?"):
+        Settings.load(databse_url="sqlite://")
 
 
 def test_an_impossible_value_names_its_setting_its_origin_and_what_came(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in [name for name in os.environ if name.startswith(("PERSONALAGENT_", "OPENAI_"))]:
         monkeypatch.delenv(name)
     (tmp_path / "data").symlink_to(ROOT / "data")
-    monkeypatch.setenv("PERSONALAGENT_DATABASE", f"sqlite:///{tmp_path / 'agent.db'}")
+    monkeypatch.setenv("PERSONALAGENT_DATABASE_URL", f"sqlite:///{tmp_path / 'agent.db'}")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)

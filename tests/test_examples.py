@@ -42,7 +42,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str
         for role, replies in (("policy", policy), ("responder", responder)):
             (tmp_path / f"{role}.json").write_text(json.dumps(replies), "utf-8")
             monkeypatch.setenv(f"PERSONALAGENT_{role.upper()}", f"scripted:{tmp_path / role}.json")
-        monkeypatch.setenv("PERSONALAGENT_DATABASE", f"sqlite:///{tmp_path / 'agent.db'}")
+        monkeypatch.setenv("PERSONALAGENT_DATABASE_URL", f"sqlite:///{tmp_path / 'agent.db'}")
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
         monkeypatch.chdir(tmp_path)
 

@@ -67,7 +67,7 @@ class PersonalAgent:
         self.schema = schema or load_schema(self.settings.schema_file, categories=self.settings.categories)
         self.policy = policy or open_llm(self.settings.policy, "policy", self.settings)
         self.responder = responder or open_llm(self.settings.responder, "responder", self.settings)
-        self.store = store or Store.open(self.settings.database)
+        self.store = store or Store.open(self.settings.database_url)
         self.notation = notation_of(self.policy)
         self._clock = clock
         self._current: dict[str, str] = {}

@@ -85,7 +85,7 @@ class Settings(BaseModel):
     embedded_context_tokens: int = Field(CONTEXT_TOKENS, ge=512)
     """Tokens that the embedded model holds of one request, prompt and answer together; more takes more memory, also when it is not used."""
 
-    database: str = Field(default_factory=_default_database, min_length=1)
+    database_url: str = Field(default_factory=_default_database, min_length=1)
     """Where profiles are kept, as an SQLAlchemy URL; by default SQLite in the user's data directory."""
 
     models_dir: Path = Field(default_factory=lambda: platformdirs.user_cache_path(APP) / "models")

@@ -35,7 +35,7 @@ def agent_of(folder: Path, schema: ProfileSchema, needs: str | Exception, inferr
         said = inferred if "lentil soup" in text else "none"
         return Completion(f"<classification>\n{said}\n</classification>")
 
-    settings = Settings(database=f"sqlite:///{folder}/played.db", consent=("all",))
+    settings = Settings(database_url=f"sqlite:///{folder}/played.db", consent=("all",))
     return PersonalAgent(
         settings, policy=ScriptedLLM(policy), responder=ScriptedLLM(lambda messages: "Soup."), schema=schema, clock=lambda: NOW
     )

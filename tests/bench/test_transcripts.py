@@ -38,7 +38,7 @@ def needy() -> ScriptedLLM:
 
 async def played(transcript: Transcript, folder: Path) -> list[TranscriptRow]:
     settings = Settings.load(
-        database=f"sqlite:///{folder / transcript.transcript_id}.db", consent="all", questions_per_session=99
+        database_url=f"sqlite:///{folder / transcript.transcript_id}.db", consent="all", questions_per_session=99
     )
     agent = PersonalAgent(settings, policy=needy(), responder=ScriptedLLM(lambda messages: "Here you are."))
     try:

@@ -45,7 +45,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
             monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("PERSONALAGENT_DATABASE", f"sqlite:///{tmp_path / 'agent.db'}")
+    monkeypatch.setenv("PERSONALAGENT_DATABASE_URL", f"sqlite:///{tmp_path / 'agent.db'}")
     monkeypatch.setenv("PERSONALAGENT_MODELS_DIR", str(tmp_path / "models"))
 
     def run(*arguments: str, stdin: bytes = b"") -> Result:

@@ -16,7 +16,7 @@ def layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     toml = tmp_path / "mine.toml"
     toml.write_text('language = "pt"\nopenai_api_key = "sk-from-file"\n', "utf-8")
     monkeypatch.setenv("PERSONALAGENT_CONFIG", str(toml))
-    monkeypatch.setenv("PERSONALAGENT_DATABASE", "postgresql://app:hunter2@db/agent")
+    monkeypatch.setenv("PERSONALAGENT_DATABASE_URL", "postgresql://app:hunter2@db/agent")
     return toml
 
 
@@ -28,7 +28,7 @@ def test_every_setting_is_shown_with_its_origin(cli: Cli, layers: Path) -> None:
     assert rows["timeout_s"] == ["30.0", "flag"]
     assert rows["language"] == ["pt", "file", str(layers)]
     assert rows["openai_api_key"] == ["********", "file", str(layers)]
-    assert rows["database"] == ["postgresql://app:********@db/agent", "environment", "variable", "PERSONALAGENT_DATABASE"]
+    assert rows["database_url"] == ["postgresql://app:********@db/agent", "environment", "variable", "PERSONALAGENT_DATABASE_URL"]
     assert rows["openai_base_url"] == ["not", "set", "default"]
 
 

@@ -21,7 +21,7 @@ from tests.cli.conftest import Cli
         (["--set", "policy", "verify"], "expected --set NAME=VALUE, got 'policy'"),
         (["--set", "polici=x", "verify"], "expected a known setting, got the argument 'polici'. Did you mean 'policy'?"),
         (["--set", "timeout_s=soon", "verify"], "expected timeout_s to be valid"),
-        (["--set", "database=nowhere", "verify"], "expected the database to be an SQLAlchemy URL"),
+        (["--set", "database_url=nowhere", "verify"], "expected the database to be an SQLAlchemy URL"),
         (["replay", "x.json", "--consent", "helth"], "expected consent to be ask, all, none or categories"),
     ],
 )
@@ -84,6 +84,6 @@ def test_control_characters_of_others_are_not_written() -> None:
 
 def test_a_flag_wins_over_the_environment(cli: Cli, script: Callable[..., None], tmp_path: object) -> None:
     cli("profile", "edit", "alice", "diet.cuisines", "Thai")
-    elsewhere = f"--set=database=sqlite:///{tmp_path}/other.db"
+    elsewhere = f"--set=database_url=sqlite:///{tmp_path}/other.db"
     assert cli("profile", "show", "alice").code == 0
     assert cli(elsewhere, "profile", "show", "alice").code == 2

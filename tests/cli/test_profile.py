@@ -62,7 +62,7 @@ def test_an_exported_profile_can_be_imported_elsewhere(cli: Cli, script: Callabl
     exported = cli("profile", "export", "alice").json
     assert exported["operations"] == json.loads(Path(file).read_text("utf-8"))["operations"]
 
-    other = f"--set=database=sqlite:///{tmp_path / 'other.db'}"
+    other = f"--set=database_url=sqlite:///{tmp_path / 'other.db'}"
     imported = cli(other, "profile", "import", "bob", file, "--json").json
     assert imported["user_id"] == "bob"
     (value,) = imported["profile"]

@@ -162,7 +162,7 @@ def scripted_agent(url: str, schema: ProfileSchema) -> PersonalAgent:
         lines = [fact for words, fact in FACTS.items() if words in said]
         return "<classification>\n" + ("\n".join(lines) or "none") + "\n</classification>"
 
-    settings, responder = Settings(database=url, consent=("all",)), ScriptedLLM(lambda _: "Noted.")
+    settings, responder = Settings(database_url=url, consent=("all",)), ScriptedLLM(lambda _: "Noted.")
     return PersonalAgent(settings, policy=ScriptedLLM(answer), responder=responder, store=Store.open(url), schema=schema)
 
 

@@ -50,7 +50,7 @@ class Policy(Endpoint):
 @contextmanager
 def server(database: str, policy: str, responder: str) -> Iterator[str]:
     """Run ``personalagent serve`` in a process of its own; yield its address."""
-    settings = {"database": database, "policy": f"tiny@{policy}", "responder": f"tiny@{responder}", "learn_mode": "after"}
+    settings = {"database_url": database, "policy": f"tiny@{policy}", "responder": f"tiny@{responder}", "learn_mode": "after"}
     given = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PERSONALAGENT_", "OPENAI_"))}
     process = subprocess.Popen(

@@ -109,7 +109,7 @@ def serving(folder: Path, endpoint: Endpoint, *, worker: bool = True, **settings
     """Run a server."""
     policy, clock = Policy(), Clock()
     agent = PersonalAgent(
-        Settings.load(database=f"sqlite:///{folder / 'served.db'}", **{"question_wait_s": 5, "timeout_s": 5, **settings}),
+        Settings.load(database_url=f"sqlite:///{folder / 'served.db'}", **{"question_wait_s": 5, "timeout_s": 5, **settings}),
         policy=policy.llm(),
         responder=OpenAICompatibleLLM("tiny", base_url=endpoint.address, api_key="upstream-key"),
         clock=clock,

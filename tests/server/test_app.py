@@ -72,7 +72,7 @@ def test_an_unknown_route_is_an_error_that_clients_read(served: Served) -> None:
 
 def test_a_responder_that_is_no_endpoint_is_refused(tmp_path: Path) -> None:
     scripted = ScriptedLLM([])
-    agent = PersonalAgent(Settings.load(database=f"sqlite:///{tmp_path / 'x.db'}"), policy=scripted, responder=scripted)
+    agent = PersonalAgent(Settings.load(database_url=f"sqlite:///{tmp_path / 'x.db'}"), policy=scripted, responder=scripted)
     with pytest.raises(ConfigError, match="expected the server's responder"):
         create_app(agent)
     agent.store.close()

@@ -25,7 +25,7 @@ def policy() -> Policy:
 
 @pytest.fixture
 def agent(tmp_path: Path, policy: Policy) -> PersonalAgent:
-    settings = Settings.load(database=f"sqlite:///{tmp_path / 'jobs.db'}")
+    settings = Settings.load(database_url=f"sqlite:///{tmp_path / 'jobs.db'}")
     return PersonalAgent(settings, policy=policy.llm(), responder=ScriptedLLM([]))
 
 

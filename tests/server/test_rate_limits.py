@@ -129,7 +129,7 @@ def test_a_limit_that_cannot_be_read_is_refused_at_the_start(limit: str) -> None
 @pytest.mark.parametrize("url", ["nowhere://app:hunter2@cache", "async+memory://"])
 def test_a_storage_that_there_is_not_is_refused_at_the_start(tmp_path: Path, endpoint: Endpoint, url: str) -> None:
     agent = PersonalAgent(
-        Settings.load(database=f"sqlite:///{tmp_path / 'x.db'}", rate_limit_storage=url),
+        Settings.load(database_url=f"sqlite:///{tmp_path / 'x.db'}", rate_limit_storage=url),
         policy=ScriptedLLM([]),
         responder=OpenAICompatibleLLM("tiny", base_url=endpoint.address),
     )

@@ -119,7 +119,7 @@ def test_an_exception_is_logged_without_its_words(formatter: logging.Formatter) 
 def test_the_server_writes_its_log_to_standard_error(tmp_path: Path, endpoint: Endpoint, log_format: str) -> None:
     with running_endpoint() as policy:
         settings = {
-            "database": f"sqlite:///{tmp_path / 'x.db'}", "policy": f"tiny@{policy.address}",
+            "database_url": f"sqlite:///{tmp_path / 'x.db'}", "policy": f"tiny@{policy.address}",
             "responder": f"tiny@{endpoint.address}", "log_format": log_format,
         }  # fmt: skip
         given = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]

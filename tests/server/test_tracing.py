@@ -189,7 +189,7 @@ def test_without_the_setting_nothing_is_traced(tmp_path: Path, endpoint: Endpoin
 def agent_with(tmp_path: Path, otel_endpoint: str) -> PersonalAgent:
     """Return an agent that is to be traced."""
     return PersonalAgent(
-        Settings.load(database=f"sqlite:///{tmp_path / 'x.db'}", otel_endpoint=otel_endpoint),
+        Settings.load(database_url=f"sqlite:///{tmp_path / 'x.db'}", otel_endpoint=otel_endpoint),
         policy=ScriptedLLM([]),
         responder=OpenAICompatibleLLM("tiny", base_url="http://127.0.0.1:9/v1"),
     )

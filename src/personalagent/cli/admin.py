@@ -36,7 +36,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Recompute every profile from its log and compare; exit code 1 where something is wrong."""
-    with Store.open(settings_of(context).database) as store:
+    with Store.open(settings_of(context).database_url) as store:
         if user_id is not None:
             refuse_unknown_user(store, user_id)
         report = store.verify(user_id)
@@ -121,8 +121,8 @@ def _training(absent: list[str]) -> str:
 
 
 def _database(settings: Settings) -> str:
-    with Store.open(settings.database) as store:
-        return f"{len(store.users())} users in {settings.database.rpartition('@')[2]}"
+    with Store.open(settings.database_url) as store:
+        return f"{len(store.users())} users in {settings.database_url.rpartition('@')[2]}"
 
 
 def _model(spec: str, role: LLMRole, settings: Settings) -> str:

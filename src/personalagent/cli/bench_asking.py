@@ -166,7 +166,7 @@ async def _play(
     """Play each case through an agent on a database of its own whose answers are not written; rows in the order of the cases."""
     room = asyncio.Semaphore(parallel)
     with tempfile.TemporaryDirectory() as folder:
-        own = settings.model_copy(update={"database": f"sqlite:///{folder}/played.db"})
+        own = settings.model_copy(update={"database_url": f"sqlite:///{folder}/played.db"})
         responder = ScriptedLLM(lambda messages: "Here you are.")
         agent = PersonalAgent(own, policy=llm, responder=responder, clock=clock)
         try:

@@ -25,7 +25,7 @@ Tenant = Annotated[str, typer.Option(help="Whose users: each tenant has its own.
 
 @contextmanager
 def _store(context: typer.Context) -> Iterator[Store]:
-    with Store.open(settings_of(context).database) as store:
+    with Store.open(settings_of(context).database_url) as store:
         yield store
 
 
