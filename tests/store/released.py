@@ -37,9 +37,7 @@ def read(connection: Connection) -> Tables:
     """Read every row of every table that the database has; nothing is taken from the code."""
     tables: Tables = {}
     for table in _reflected(connection).sorted_tables:
-        rows = [
-            {name: _as_json(value) for name, value in row.items()} for row in connection.execute(table.select()).mappings()
-        ]
+        rows = [{name: _as_json(value) for name, value in row.items()} for row in connection.execute(table.select()).mappings()]
         key = [column.name for column in table.primary_key]
         tables[table.name] = sorted(rows, key=lambda row, key=key: [row[name] for name in key])  # type: ignore[misc]
     return tables
@@ -58,9 +56,7 @@ def fill(connection: Connection, tables: Tables) -> None:
 
 def known(tables: Tables, like: Tables) -> Tables:
     """Return what an older revision knew: the tables and columns that it has."""
-    return {
-        name: [{column: row[column] for column in rows[0]} for row in tables[name]] for name, rows in like.items()
-    }
+    return {name: [{column: row[column] for column in rows[0]} for row in tables[name]] for name, rows in like.items()}
 
 
 def _reflected(connection: Connection) -> MetaData:
