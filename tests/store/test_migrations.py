@@ -131,7 +131,7 @@ def test_going_back_keeps_of_newer_rows_what_the_older_release_knows(url: str, r
         assert store.verify().problems == ()
 
 
-@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize("revision", [OLDEST, HEAD])
 def test_going_back_to_nothing_leaves_no_table(url: str, revision: str) -> None:
     build(url, revision)
     with Store.open(url) as store:
@@ -194,7 +194,7 @@ def left(url: str) -> tuple[str | None, Tables]:
 def test_a_process_killed_at_any_step_of_a_migration_leaves_all_as_it_was(url: str, start: str, end: str) -> None:
     build(url, start)
     before, kills = (start, fixture(start)), 0
-    for point in range(0, 1000, 1 if url.startswith("sqlite") else 4):
+    for point in range(0, 1000, 2 if url.startswith("sqlite") else 5):
         if not is_killed(url, end, partial(kill_at, point)):
             break
         kills += 1
@@ -225,7 +225,7 @@ def open_at(barrier: Barrier, url: str) -> None:
 
 
 @needs_fork
-@pytest.mark.parametrize("revision", REVISIONS[:-1])
+@pytest.mark.parametrize("revision", [OLDEST, REVISIONS[-2]])
 def test_processes_that_migrate_at_once_all_succeed(url: str, revision: str) -> None:
     build(url, revision)
     processes = multiprocessing.get_context("fork")
