@@ -98,25 +98,27 @@ class Database:
         found = [f"the file is damaged: {row}" for row in rows if row != "ok"]
         return (*found, *(f"a row of {row[0]} refers to a row of {row[2]} that is not there" for row in dangling))
 
-    def upgrade(self) -> None:
-        """Create or migrate the tables, one process at a time.
+    def migrate(self, revision: str = HEAD) -> None:
+        """Create the tables, or bring them to a revision, one process at a time.
 
         Raises:
-            StoreError: a newer version of the library wrote the database, or it is not ours.
+            StoreError: a newer version of the library wrote the database, it is not ours, or there is no such revision.
         """
+        if not is_known(revision):
+            raise StoreError(f"expected a revision of this version, {HEAD} or older, got {revision!r}; choose one of them")
         with self.reading() as connection:
-            if current_revision(connection) == HEAD:
+            if current_revision(connection) == revision:
                 return
         with self.writing() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-            revision = current_revision(connection)
-            if revision is not None and not is_known(revision):
+            current = current_revision(connection)
+            if current is not None and not is_known(current):
                 raise StoreError(
-                    f"expected a database of revision {HEAD} or older at {self._shown}, got {revision!r} of a newer version; "
+                    f"expected a database of revision {HEAD} or older at {self._shown}, got {current!r} of a newer version; "
                     "upgrade personalagent, or choose another database"
                 )
-            migrate(connection)
+            migrate(connection, revision)
 
     def close(self) -> None:
         """Close every connection; the last one to close checkpoints the write-ahead log."""
@@ -179,8 +181,11 @@ def translated(shown: str) -> Iterator[None]:
         raise StoreError(f"expected a working database at {shown}, got: {got}; {advice}") from None
 
 
-def open_database(url: str) -> Database:
+def open_database(url: str, *, revision: str = HEAD) -> Database:
     """Open the database of an SQLAlchemy URL, create it where it is missing, bring its tables up to date.
+
+    Args:
+        revision: an older one takes the tables back to an older release, and what they have no place for is lost.
 
     Raises:
         ConfigError: the URL is not one of SQLite or Postgres.
@@ -196,7 +201,7 @@ def open_database(url: str) -> Database:
         database = Database(_postgres(parsed), None)
     try:
         database.set_up_file()
-        database.upgrade()
+        database.migrate(revision)
     except BaseException:
         database._engine.dispose()
         raise

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from threading import Lock
 
-from sqlalchemy import Connection, column, inspect, select, table
+from sqlalchemy import Connection, column, inspect, select, table, text
 
 from personalagent.errors import StoreError
 
 HEAD = "v0005"
-"""The newest revision in ``migrations/versions``."""
+"""The newest revision in ``migrations/versions``; their names are in the order of their age."""
 VERSION_TABLE = "personalagent_version"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -36,18 +36,25 @@ def current_revision(connection: Connection) -> str | None:
 
 
 def migrate(connection: Connection, revision: str = "head") -> None:
-    """Run the migrations up to ``revision`` inside the caller's transaction: all of them, or none."""
+    """Run the migrations up or down to ``revision`` inside the caller's transaction: all of them, or none.
+
+    Args:
+        revision: "base" leaves no table; what an older revision has no place for is lost.
+    """
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
+    current = current_revision(connection) or ""
     with _alembic:
-        if revision == "base":
-            command.downgrade(config, "base")
+        if revision == "base" or (revision != "head" and revision < current):
+            command.downgrade(config, revision)
         else:
             command.upgrade(config, revision)
+    if revision == "base":
+        connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))
 
 
 def is_known(revision: str) -> bool:
